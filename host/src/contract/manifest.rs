@@ -1,0 +1,103 @@
+//! `solution.toml`: what a solution is called, where its messages come from, what it may reach, and its bounds.
+//!
+//! Values only; reading the text is `manifest/parse.rs`, which is also where every default is.
+
+use std::time::Duration;
+
+use crate::{
+    contract::{capability::Grants, schedule::Schedule},
+    model::name::Name,
+};
+
+pub mod parse;
+
+/// A manifest that was read and found right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    pub name: Name,
+    /// The author's version, any text of 1 to 64 printable characters without spaces.
+    pub version: String,
+    pub description: Option<String>,
+    /// Path of the component, relative to the manifest; none where the component is handed in beside it.
+    pub component: Option<String>,
+    /// At least one; names are unique.
+    pub sources: Vec<Source>,
+    pub grants: Grants,
+    pub limits: Limits,
+    pub retry: Retry,
+    pub delivery: Delivery,
+}
+
+impl Manifest {
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| source.name.as_str() == name)
+    }
+}
+
+/// Where messages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub name: Name,
+    pub kind: SourceKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// `POST /hooks/{solution}/{source}`.
+    Webhook {
+        /// `max_body`, in bytes: 1 MiB unless said otherwise, 16 MiB at most.
+        max_body: u64,
+    },
+    /// A tick at each time that the schedule names.
+    Schedule(Schedule),
+    /// `publish` by this or another solution.
+    Message,
+}
+
+impl SourceKind {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Webhook { .. } => "webhook",
+            Self::Schedule(_) => "schedule",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Time to handle one message.
+    pub time: Duration,
+    /// Memory of one instance, all its memories and tables together, in bytes.
+    pub memory: u64,
+    /// Messages that may wait to be handled; beyond it senders get 429.
+    pub queue: u64,
+}
+
+/// `[retry]`: handling a message again after a passing fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts in all, the first included; 1 to 100. Default 5.
+    pub attempts: u32,
+    pub backoff: Backoff,
+}
+
+/// `[delivery]`: making an outbox request again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Attempts in all, the first included; 1 to 100. Default 10.
+    pub attempts: u32,
+    /// From connecting to the last byte of the answer. Default 30 s, at most 10 min.
+    pub timeout: Duration,
+    pub backoff: Backoff,
+}
+
+/// Doubling waits: `first`, 2 × `first`, 4 × `first` … up to `max`, each with ± 20 % jitter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// `backoff`. Default 1 s.
+    pub first: Duration,
+    /// `max_backoff`. Default 5 min.
+    pub max: Duration,
+}

@@ -1,0 +1,302 @@
+//! The JSON of `/api/v1`, apart from the types it shows. Times are Unix milliseconds, sizes bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// `202` of `POST /hooks/…`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Receipt {
+    pub id: String,
+    pub epoch: u64,
+    pub seq: u64,
+    /// Disks that had the message when the receipt was given.
+    pub durability: u8,
+}
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub node: String,
+    pub role: String,
+    pub epoch: u64,
+    pub seq: u64,
+    pub started_ms: u64,
+    pub now_ms: u64,
+    pub data_dir: String,
+    pub listen: String,
+    pub store: StoreStatus,
+    pub messages: Counts,
+    pub deliveries: DeliveryCounts,
+    pub solutions: Vec<SolutionSummary>,
+    /// Things an operator should know, each a sentence.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoreStatus {
+    pub format: u32,
+    pub file_bytes: u64,
+    pub disk_free_bytes: u64,
+    pub commits: u64,
+    /// Mean time of the last commits.
+    pub commit_us: u64,
+}
+
+/// Messages by what became of them; `accepted` and the rest count since the node started.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Waiting or scheduled now.
+    pub queued: u64,
+    pub accepted: u64,
+    pub handled: u64,
+    /// In the dead letters now.
+    pub dead: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DeliveryCounts {
+    pub pending: u64,
+    pub delivered: u64,
+    /// In the dead letters now.
+    pub dead: u64,
+}
+
+/// One line of `GET /api/v1/solutions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SolutionSummary {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 of the active component, hex.
+    pub digest: String,
+    pub deployed_ms: u64,
+    /// `running`, `paused` or `unavailable`.
+    pub state: String,
+    pub reason: Option<String>,
+    pub queued: u64,
+    pub dead: u64,
+}
+
+/// `GET /api/v1/solutions/{name}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Solution {
+    #[serde(flatten)]
+    pub summary: SolutionSummary,
+    pub description: Option<String>,
+    pub sources: Vec<Source>,
+    pub grants: Vec<String>,
+    /// The manifest as it was deployed.
+    pub manifest: String,
+    pub versions: Vec<Version>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Source {
+    pub name: String,
+    pub kind: String,
+    /// Where to POST to, for a web hook.
+    pub path: Option<String>,
+    pub cron: Option<String>,
+    pub timezone: Option<String>,
+    pub next_ms: Option<u64>,
+    /// Why it takes no messages, if it is paused.
+    pub paused: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Version {
+    /// Counts the deployments of this solution, from 1.
+    pub revision: u32,
+    pub version: String,
+    pub digest: String,
+    pub deployed_ms: u64,
+    pub active: bool,
+}
+
+/// Body of `POST /api/v1/solutions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deploy {
+    /// Text of `solution.toml`.
+    pub manifest: String,
+    /// The component, base64 (standard alphabet, padded).
+    pub component: String,
+}
+
+/// Answer to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deployed {
+    pub name: String,
+    pub version: String,
+    pub revision: u32,
+    pub digest: String,
+    /// False if just this version was active already.
+    pub changed: bool,
+    /// From the last byte of the request to ready for messages.
+    pub ready_ms: u64,
+    pub warnings: Vec<String>,
+}
+
+/// Body of `POST /api/v1/solutions/{name}/pause` and `…/resume`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Pause {
+    /// Only this source: it answers 409. Without it handling stops, and messages are still accepted.
+    pub source: Option<String>,
+    pub reason: Option<String>,
+}
+
+/// Body of `POST /api/v1/solutions/{name}/rollback`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Rollback {
+    /// Without it the one before the active.
+    pub revision: Option<u32>,
+}
+
+/// Query of `GET /api/v1/messages`; newest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MessageQuery {
+    pub solution: Option<String>,
+    pub source: Option<String>,
+    /// `waiting`, `scheduled`, `done` or `dead`.
+    pub status: Option<String>,
+    /// 1 to 1000; 50 unless said otherwise.
+    pub limit: Option<usize>,
+    /// Only messages with an id below this one: the next page.
+    pub before: Option<String>,
+    /// Only messages with an id above this one, oldest first: to follow.
+    pub after: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MessagePage {
+    pub messages: Vec<MessageSummary>,
+    /// Hand it in as `before` for the next page.
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MessageSummary {
+    pub id: String,
+    pub solution: String,
+    pub source: String,
+    pub time_ms: u64,
+    pub status: String,
+    pub attempts: u32,
+    /// Outcome of the last attempt.
+    pub outcome: Option<String>,
+    pub reason: Option<String>,
+    pub body_bytes: u64,
+}
+
+/// `GET /api/v1/messages/{id}`: its whole life.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Message {
+    #[serde(flatten)]
+    pub summary: MessageSummary,
+    pub epoch: u64,
+    pub seq: u64,
+    pub headers: Vec<(String, String)>,
+    pub content_type: Option<String>,
+    pub key: Option<String>,
+    pub body: Body,
+    /// When it is tried next.
+    pub due_ms: Option<u64>,
+    /// The message whose handling published it.
+    pub parent: Option<String>,
+    pub tries: Vec<Attempt>,
+    pub deliveries: Vec<Delivery>,
+}
+
+/// Bytes as a person wants them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    Text(String),
+    Base64(String),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    pub number: u32,
+    pub started_ms: u64,
+    pub duration_us: u64,
+    /// Version and digest of the component that ran.
+    pub version: String,
+    pub digest: String,
+    pub outcome: String,
+    pub reason: Option<String>,
+    pub backtrace: Vec<String>,
+    pub reply_status: Option<u16>,
+    pub log: Vec<LogLine>,
+    pub log_dropped: u32,
+    pub state_written: Vec<String>,
+    pub state_deleted: Vec<String>,
+    /// Ids of the messages it published.
+    pub published: Vec<String>,
+    pub outbox: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogLine {
+    pub level: String,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Delivery {
+    pub index: u16,
+    pub method: String,
+    pub url: String,
+    pub idempotency_key: String,
+    /// `pending`, `delivered` or `dead`.
+    pub status: String,
+    pub due_ms: Option<u64>,
+    pub tries: Vec<DeliveryAttempt>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeliveryAttempt {
+    pub started_ms: u64,
+    pub duration_us: u64,
+    /// The receiver's status, if it answered.
+    pub status: Option<u16>,
+    /// What went wrong, if it did not answer.
+    pub error: Option<String>,
+    /// The first KiB of the answer's body, as text.
+    pub answer: Option<String>,
+}
+
+/// One setting; `scope` is a solution's name, or `global`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setting {
+    pub scope: String,
+    pub name: String,
+    pub value: serde_json::Value,
+    pub set_ms: u64,
+}
+
+/// `GET /api/v1/state/{solution}?prefix=&after=&limit=`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StateQuery {
+    pub prefix: Option<String>,
+    pub after: Option<String>,
+    pub limit: Option<usize>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StateEntry {
+    pub key: String,
+    pub value: Body,
+}
+
+/// RFC 9457 problem details: every error of every path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// `https://…/docs/errors/{code}`-style reference; the last part is the stable code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// Whose fault, what happened, what to do next.
+    pub detail: String,
+    /// The stable code, e.g. `unknown-solution`.
+    pub code: String,
+}

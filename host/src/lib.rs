@@ -1,0 +1,23 @@
+//! A message comes in, is kept, is handled by a solution, and what it asked for goes out.
+//!
+//! Read in this order. The floors are in `docs/architecture.md`, and a test keeps them.
+
+// The way of a message.
+pub mod ingress;
+pub mod store;
+pub mod dispatch;
+pub mod runtime;
+pub mod delivery;
+
+// The house around it.
+pub mod node;
+pub mod control;
+pub mod upkeep;
+pub mod cli;
+
+// What everything stands on.
+pub mod contract;
+pub mod net;
+pub mod tasks;
+pub mod metrics;
+pub mod model;

@@ -1,0 +1,8 @@
+//! The words every floor speaks: names, ids, messages, outcomes, time, limits. No I/O, no async.
+
+pub mod clock;
+pub mod limits;
+pub mod message;
+pub mod name;
+pub mod outcome;
+pub mod position;

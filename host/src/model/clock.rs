@@ -1,0 +1,52 @@
+//! Time as something handed in, so that a test can turn it.
+
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Unix time in milliseconds. For display, schedules and due times; never for safety.
+pub type UnixMs = u64;
+
+/// Where a stage asks what time it is.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    System,
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `now` until [`Clock::advance`] moves it; clones share the hands.
+    pub fn manual(now: UnixMs) -> Self {
+        Self(Source::Manual(Arc::new(AtomicU64::new(now))))
+    }
+
+    pub fn now_ms(&self) -> UnixMs {
+        match &self.0 {
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+            Source::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            Source::Manual(now) => now.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Moves a manual clock forward; the machine's clock moves by itself.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(now) = &self.0 {
+            now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+}
