@@ -21,7 +21,7 @@ pub struct Schedule {
     pub cron: String,
     /// IANA name, `UTC` unless said otherwise.
     pub timezone: Tz,
-    parsed: Cron,
+    parsed: Box<Cron>,
 }
 
 /// Why there is no such schedule.
@@ -60,7 +60,7 @@ impl Schedule {
         let schedule = Self {
             cron: cron.to_owned(),
             timezone: parse_timezone(timezone)?,
-            parsed: parse_cron(cron)?,
+            parsed: Box::new(parse_cron(cron)?),
         };
         // Without a year in the pattern, what comes after 1970 comes for ever.
         if schedule.next_after(0).is_none() {
