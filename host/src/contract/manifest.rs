@@ -9,6 +9,7 @@ use crate::{
     model::name::Name,
 };
 
+pub mod backoff;
 pub mod parse;
 
 /// A manifest that was read and found right.
