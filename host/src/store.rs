@@ -19,7 +19,6 @@ pub mod change;
 pub mod disk;
 pub mod frame;
 pub mod open;
-pub mod query;
 pub mod row;
 pub mod sequencer;
 pub mod signal;

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A dead message is handled again, with attempts counted anew.
+/// A dead message is tried once more.
 #[derive(Debug)]
 pub struct RetryMessage {
     pub id: MessageId,
@@ -67,7 +67,7 @@ fn find_dead(seq: &Sequencer<'_, '_>, id: MessageId) -> Result<MessageRow, Chang
     Ok(message)
 }
 
-/// A dead delivery is made again, with attempts counted anew.
+/// A dead delivery is tried once more.
 #[derive(Debug)]
 pub struct RetryDelivery {
     pub id: MessageId,
