@@ -524,4 +524,12 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             "{shown}"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_it(text in r#"([a-z]{0,3}|[\[\]{}=".,#'\n\r\t ü0-9-]|name|source|kind|grants|outbox|limits|time){0,40}"#) {
+            let _ = parse(&text).map_err(|errors| errors.to_string());
+            let _ = parse(&format!("{SMALLEST}{text}")).map_err(|errors| errors.to_string());
+        }
+    }
 }

@@ -36,6 +36,7 @@ impl Server {
                 if path == "/early" {
                     return Ok(Response::new(Full::from("early")));
                 }
+                assert_ne!(path, "/panic", "as the test asked");
                 if path == "/wait" {
                     at_gate.notify_one();
                     opened.notified().await;
@@ -103,6 +104,15 @@ async fn an_answer_is_sent_though_the_request_is_not_read() {
     send(&mut stream, "POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nbegun")
         .await;
     assert!(answer(&mut stream).await.ends_with("early"));
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_connection_only() {
+    let server = Server::start(Config::default()).await;
+    let (mut other, mut stream) = (server.connect().await, server.connect().await);
+    assert_eq!(ask(&mut stream, "/panic").await, "");
+    assert!(ask(&mut other, "/a").await.ends_with("/a "));
+    assert!(ask(&mut server.connect().await, "/b").await.ends_with("/b "));
 }
 
 #[tokio::test]
