@@ -7,17 +7,15 @@ pub mod ingress;
 pub mod store;
 pub mod dispatch;
 // pub mod runtime;
-// pub mod delivery;
+pub mod delivery;
 
 // The house around it.
 // pub mod node;
 // pub mod control;
-// pub mod upkeep;
 // pub mod cli;
 
 // What everything stands on.
 pub mod contract;
 pub mod net;
 pub mod tasks;
-// pub mod metrics;
 pub mod model;

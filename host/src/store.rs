@@ -138,6 +138,12 @@ impl Store {
         std::fs::metadata(&self.0.path).map_or(0, |meta| meta.len())
     }
 
+    /// Bytes free on the disk, if they are below the reserve.
+    pub fn disk_low(&self) -> Option<u64> {
+        let free = self.0.counters.disk_low.load(std::sync::atomic::Ordering::Relaxed);
+        (free > 0).then_some(free)
+    }
+
     /// Bytes free on the disk it is on.
     pub fn disk_free_bytes(&self) -> Option<u64> {
         disk::free_bytes(&self.0.path)

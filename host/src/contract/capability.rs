@@ -422,4 +422,13 @@ mod tests {
         );
         assert!(Grants::default().lines().is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_back(text in r"https?://(\*\.)?[a-zA-Z0-9.ü\[\]:*-]{1,20}(:[0-9*]{1,5})?") {
+            if let Ok(read) = text.parse::<Target>() {
+                assert_eq!(target(&read.to_string()), read);
+            }
+        }
+    }
 }

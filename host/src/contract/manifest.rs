@@ -94,6 +94,24 @@ pub struct Delivery {
     pub backoff: Backoff,
 }
 
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { attempts: 10, timeout: Duration::from_secs(30), backoff: Backoff::default() }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 5, backoff: Backoff::default() }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), max: Duration::from_mins(5) }
+    }
+}
+
 /// Doubling waits: `first`, 2 × `first`, 4 × `first` … up to `max`, each with ± 20 % jitter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {

@@ -131,6 +131,14 @@ impl Sequencer<'_, '_> {
         self.memory.queued_by_change.push((solution, by));
     }
 
+    pub fn count_accepted(&mut self) {
+        self.raised.accepted += 1;
+    }
+
+    pub fn count_delivered(&mut self) {
+        self.raised.delivered += 1;
+    }
+
     pub fn wake_dispatch(&mut self, solution: SolutionNo) {
         self.raised.ready.insert(solution);
     }

@@ -35,6 +35,9 @@ pub(super) struct Raised {
     pub timers: bool,
     pub catalogue: bool,
     pub finished: Vec<MessageId>,
+    /// Only counted.
+    pub accepted: u64,
+    pub delivered: u64,
 }
 
 impl Signals {

@@ -59,6 +59,9 @@ pub struct Counters {
     pub journal_bytes: AtomicU64,
     pub accepted: AtomicU64,
     pub finished: AtomicU64,
+    pub delivered: AtomicU64,
+    /// Free bytes, if they are below the reserve; else 0.
+    pub disk_low: AtomicU64,
     /// Messages ready or scheduled.
     pub queued: AtomicU64,
     pub epoch: AtomicU64,
@@ -378,10 +381,11 @@ impl Writer {
                 None => tracing::info!("the disk has room again: new messages are accepted"),
             }
         }
+        self.counters.disk_low.store(low.unwrap_or(0), Ordering::Relaxed);
         self.memory.disk_low = low;
     }
 
-    fn count(&self, took: Duration, changes: usize) {
+    fn count(&mut self, took: Duration, changes: usize) {
         let counters = &self.counters;
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let before = counters.commit_us.load(Ordering::Relaxed);
@@ -390,6 +394,8 @@ impl Writer {
         counters.commits.fetch_add(1, Ordering::Relaxed);
         counters.changes.fetch_add(changes as u64, Ordering::Relaxed);
         counters.journal_bytes.store(self.journal_bytes, Ordering::Relaxed);
+        counters.accepted.fetch_add(std::mem::take(&mut self.raised.accepted), Ordering::Relaxed);
+        counters.delivered.fetch_add(std::mem::take(&mut self.raised.delivered), Ordering::Relaxed);
         counters.finished.fetch_add(self.raised.finished.len() as u64, Ordering::Relaxed);
         counters.queued.store(self.memory.queued.values().sum(), Ordering::Relaxed);
         counters.seq.store(self.head.position.seq, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use crate::{
     contract::{
         capability::{Grants, Target},
         schedule::{Schedule, ScheduleError},
-        toml_reader::{Document, Problem, Table},
+        toml_reader::{Document, Problem, Table, units::show_duration},
     },
     model::{limits, name::Name},
 };
@@ -206,9 +206,9 @@ fn read_backoff(table: &mut Table<'_>) -> Backoff {
     let max = table.duration("max_backoff", MAX_BACKOFF_DEFAULT, MILLISECOND..MAX_BACKOFF_MAX);
     let said = table.span_of("max_backoff").or_else(|| table.span_of("backoff"));
     if let (true, Some(span)) = (first > max, said) {
-        let problem = "`max_backoff` must not be shorter than `backoff`, which is 1s where nothing is \
-                       said; `max_backoff` is 5m then";
-        table.fault("max_backoff", &span, Problem::Invalid(problem.to_owned()));
+        let (first, max) = (show_duration(first), show_duration(max));
+        let problem = format!("`max_backoff` ({max}) must not be shorter than `backoff` ({first})");
+        table.fault("max_backoff", &span, Problem::Invalid(problem));
     }
     Backoff { first, max }
 }
@@ -467,11 +467,11 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             ),
             (
                 "[retry]\nbackoff = \"10m\"",
-                "8:11: `max_backoff` must not be shorter than `backoff`",
+                "8:11: `max_backoff` (5m) must not be shorter than `backoff` (10m)",
             ),
             (
                 "[retry]\nmax_backoff = \"1ms\"",
-                "8:15: `max_backoff` must not be shorter than `backoff`",
+                "8:15: `max_backoff` (1ms) must not be shorter than `backoff` (1s)",
             ),
         ] {
             fails_once(more, says);
@@ -523,5 +523,13 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             shown.contains("4:10: expected an array of tables such as `[[source]]`"),
             "{shown}"
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_it(text in r#"([a-z]{0,3}|[\[\]{}=".,#'\n\r\t ü0-9-]|name|source|kind|grants|outbox|limits|time){0,40}"#) {
+            let _ = parse(&text).map_err(|errors| errors.to_string());
+            let _ = parse(&format!("{SMALLEST}{text}")).map_err(|errors| errors.to_string());
+        }
     }
 }

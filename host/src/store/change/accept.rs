@@ -140,25 +140,38 @@ pub(super) struct NewMessage {
     pub due: Option<UnixMs>,
 }
 
-/// Writes the rows of a new message.
+/// Writes the rows of a new message and puts it into the solution's queue.
 pub(super) fn keep(seq: &mut Sequencer<'_, '_>, solution: &Solution, message: NewMessage) {
+    let (id, due) = (message.id, message.due);
+    keep_row(seq, &solution.name, solution.no, message);
+    queue(seq, solution.no, id, 0, due);
+    seq.count_queued(solution.no, 1);
+    seq.count_accepted();
+}
+
+/// Writes the message only; it is in no queue.
+pub(super) fn keep_row(
+    seq: &mut Sequencer<'_, '_>,
+    solution: &Name,
+    solution_no: SolutionNo,
+    message: NewMessage,
+) {
     let NewMessage { id, time_ms, parent, content, due } = message;
     let headers = content.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
     let row = MessageRow {
-        solution: solution.name.clone(),
-        solution_no: solution.no,
+        solution: solution.clone(),
+        solution_no,
         source: content.source,
         time_ms,
         position: seq.position(),
         parent: parent.map(|id| id.0),
+        due_ms: due,
         headers,
         content_type: content.content_type,
         key: content.key,
         body: content.body,
     };
     seq.put(Table::Messages, &id.0, &row);
-    queue(seq, solution.no, id, 0, due);
-    seq.count_queued(solution.no, 1);
 }
 
 /// Makes a message ready now, or at its time. Does not count it.

@@ -9,6 +9,7 @@ use crate::{
             delivery::{DeliveryRow, DeliveryStatusRow, delivery_key},
             life::{LifeRow, StatusRow},
             message::MessageRow,
+            outbox::{OutboxKey, OutboxRow},
         },
         sequencer::Sequencer,
         table::Table,
@@ -80,7 +81,15 @@ impl Change for RetryDelivery {
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
         let Self { id, index } = self;
         let key = delivery_key(id, index);
-        find_dead_delivery(seq, id, index)?;
+        let dead = find_dead_delivery(seq, id, index)?;
+        // Under a new place in the order, because delivery reads the outbox forward.
+        if let Some(old) = dead.outbox_key()
+            && let Some(effect) = seq.get::<OutboxRow>(Table::Outbox, &old.to_bytes())?
+        {
+            seq.delete(Table::Outbox, &old.to_bytes());
+            let ordinal = seq.new_ordinal();
+            seq.put(Table::Outbox, &OutboxKey { ordinal, index }.to_bytes(), &effect);
+        }
         if let Some(mut delivery) = seq.get::<DeliveryRow>(Table::Deliveries, &key)? {
             delivery.status = DeliveryStatusRow::Again { due_ms: seq.now_ms() };
             seq.put(Table::Deliveries, &key, &delivery);

@@ -50,6 +50,7 @@ impl Change for Deliver {
         let status = match next {
             DeliverNext::Delivered => {
                 seq.delete(Table::Outbox, &key.to_bytes());
+                seq.count_delivered();
                 DeliveryStatusRow::Delivered
             }
             DeliverNext::Again { due_ms } => DeliveryStatusRow::Again { due_ms },

@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::{
     Change, ChangeError,
-    accept::{NewMessage, check_source, keep, queue},
+    accept::{NewMessage, check_source, keep, keep_row, queue},
 };
 use crate::{
     contract::handler::{Effects, Publication, Request},
-    model::{clock::UnixMs, message::MessageId},
+    model::{clock::UnixMs, message::MessageId, name::Name},
     store::{
         row::{
             Ordinal, SolutionNo,
@@ -148,26 +148,12 @@ fn publish(seq: &mut Sequencer<'_, '_>, parent: MessageId, publication: Publicat
 fn keep_dead(
     seq: &mut Sequencer<'_, '_>,
     solution_no: SolutionNo,
-    solution: &crate::model::name::Name,
+    solution: &Name,
     message: NewMessage,
     reason: String,
 ) {
-    use crate::store::row::message::MessageRow;
-    let NewMessage { id, time_ms, parent, content, .. } = message;
-    let headers = content.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
-    let row = MessageRow {
-        solution: solution.clone(),
-        solution_no,
-        source: content.source,
-        time_ms,
-        position: seq.position(),
-        parent: parent.map(|id| id.0),
-        headers,
-        content_type: content.content_type,
-        key: content.key,
-        body: content.body,
-    };
-    seq.put(Table::Messages, &id.0, &row);
+    let id = message.id;
+    keep_row(seq, solution, solution_no, message);
     bury(seq, solution_no, id, reason);
     seq.put(Table::Lives, &id.0, &LifeRow { status: StatusRow::Dead, attempts: Vec::new() });
 }

@@ -22,6 +22,8 @@ pub struct MessageRow {
     pub position: Position,
     /// The message whose handling published it.
     pub parent: Option<[u8; 16]>,
+    /// Published not to be handled before this time.
+    pub due_ms: Option<UnixMs>,
     pub headers: Vec<(String, serde_bytes::ByteBuf)>,
     pub content_type: Option<String>,
     pub key: Option<String>,
@@ -51,12 +53,13 @@ mod tests {
             time_ms: 2,
             position: Position { epoch: 1, seq: 3 },
             parent: None,
+            due_ms: None,
             headers: vec![("h".into(), serde_bytes::ByteBuf::from(*b"v"))],
             content_type: Some("t".into()),
             key: None,
             body: Bytes::from_static(b"xyz"),
         };
-        let bytes = b"\x01\x01a\x01\x01b\x02\x01\x03\x00\x01\x01h\x01v\x01\x01t\x00\x03xyz";
+        let bytes = b"\x01\x01a\x01\x01b\x02\x01\x03\x00\x00\x01\x01h\x01v\x01\x01t\x00\x03xyz";
         check_round_trip(&row, bytes);
     }
 }
