@@ -34,7 +34,7 @@ use crate::bindings::tandem::solution::types;
 pub enum Failure {
     /// A passing fault: this message is tried again, `attempts` times at most.
     Retry {
-        /// For the operator, at most 16 KiB.
+        /// For the operator; kept up to 16 KiB.
         reason: String,
         /// How long to wait before the next attempt; without it `[retry]` in `solution.toml` decides.
         after: Option<Duration>,
