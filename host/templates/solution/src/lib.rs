@@ -14,14 +14,16 @@ struct Guest {
 
 impl Solution for Greeter {
     fn handle(message: Message, ctx: &Context) -> Result<Option<Reply>, Failure> {
-        let guest: Guest = message.json()?; // what is no guest is rejected, with the reason
-        if guest.name.trim().is_empty() {
+        let Guest { name } = message.json()?; // what is no guest is rejected, with the reason
+        if name.trim().is_empty() {
             return Err(Failure::reject("name: it is empty"));
         }
-        let key = format!("visits/{}", guest.name);
-        let visits = ctx.state().update(&key, |n: Option<u64>| n.unwrap_or(0) + 1)?;
-        ctx.info(format_args!("visit {visits} of {}", guest.name));
-        Ok(Some(Reply::text(format!("Hello {}, visit {visits}\n", guest.name))))
+        let key = format!("visits/{name}");
+        let count_up = |visits: Option<u64>| visits.unwrap_or(0) + 1;
+        let visits = ctx.state().update(&key, count_up)?;
+        ctx.info(format_args!("visit {visits} of {name}"));
+        let greeting = format!("Hello {name}, visit {visits}\n");
+        Ok(Some(Reply::text(greeting)))
     }
 }
 
