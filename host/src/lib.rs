@@ -6,12 +6,12 @@
 pub mod ingress;
 pub mod store;
 pub mod dispatch;
-// pub mod runtime;
+pub mod runtime;
 pub mod delivery;
 
 // The house around it.
-// pub mod node;
-// pub mod control;
+pub mod node;
+pub mod control;
 // pub mod cli;
 
 // What everything stands on.
