@@ -6,3 +6,4 @@ pub mod capability;
 pub mod handler;
 pub mod manifest;
 pub mod schedule;
+pub mod toml_reader;

@@ -12,12 +12,10 @@ pub mod delivery;
 // The house around it.
 pub mod node;
 pub mod control;
-pub mod upkeep;
 pub mod cli;
 
 // What everything stands on.
 pub mod contract;
 pub mod net;
 pub mod tasks;
-pub mod metrics;
 pub mod model;

@@ -1,12 +1,13 @@
 //! One message in; an outcome, effects and log lines out.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::manifest::Manifest;
 use crate::model::{
     message::{Content, Header, Message},
-    name::Name,
+    name::{Digest, Name},
     outcome::Outcome,
 };
 
@@ -110,3 +111,19 @@ impl Level {
         }
     }
 }
+
+/// Makes handlers of deployed components.
+pub trait Loader: Send + Sync + Debug {
+    /// Ready to handle; may take as long as compiling does.
+    fn load(
+        &self,
+        digest: Digest,
+        component: &[u8],
+        manifest: &Manifest,
+    ) -> Result<Arc<dyn Handler>, LoadError>;
+}
+
+/// This node cannot run a component that was deployed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("this node cannot run the component: {0}")]
+pub struct LoadError(pub String);

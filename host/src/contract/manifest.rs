@@ -9,6 +9,7 @@ use crate::{
     model::name::Name,
 };
 
+pub mod backoff;
 pub mod parse;
 
 /// A manifest that was read and found right.
@@ -91,6 +92,24 @@ pub struct Delivery {
     /// From connecting to the last byte of the answer. Default 30 s, at most 10 min.
     pub timeout: Duration,
     pub backoff: Backoff,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { attempts: 10, timeout: Duration::from_secs(30), backoff: Backoff::default() }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 5, backoff: Backoff::default() }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), max: Duration::from_mins(5) }
+    }
 }
 
 /// Doubling waits: `first`, 2 × `first`, 4 × `first` … up to `max`, each with ± 20 % jitter.

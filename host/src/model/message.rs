@@ -28,6 +28,11 @@ impl MessageId {
         Uuid::try_parse(text).ok().map(|uuid| Self(uuid.into_bytes()))
     }
 
+    /// The idempotency key of the message's effect at `index`: the same for every attempt, on either node.
+    pub fn effect_key(self, index: u16) -> String {
+        format!("{self}-{index}")
+    }
+
     /// The time in the id: when the message was accepted, or a tick's nominal time.
     pub fn time_ms(self) -> UnixMs {
         let b = self.0;

@@ -1,0 +1,136 @@
+//! What an operator sees and does over HTTP: `/api/v1`, health, metrics.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, State, rejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+
+use crate::{
+    dispatch::Dispatch,
+    model::{clock::{Clock, UnixMs}, limits::COMPONENT_BYTES_MAX, name::Name},
+    net::problem::Problem,
+    runtime::Engine,
+    store::Store,
+};
+
+mod letters;
+mod messages;
+mod metrics;
+mod settings;
+mod solutions;
+mod state;
+mod status;
+pub mod wire;
+
+/// What the handlers work with.
+#[derive(Debug)]
+pub struct House {
+    pub store: Store,
+    pub engine: Engine,
+    pub dispatch: Arc<Dispatch>,
+    pub clock: Clock,
+    pub node: String,
+    pub listen: String,
+    pub data_dir: String,
+    pub started_ms: UnixMs,
+}
+
+type Shared = State<Arc<House>>;
+
+/// A deployment is a manifest and a component in base64.
+const DEPLOY_BYTES_MAX: usize = COMPONENT_BYTES_MAX / 3 * 4 + (1 << 20);
+
+/// All paths but those of web hooks.
+pub fn router(house: Arc<House>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(metrics::show))
+        .route("/api/v1/status", get(status::show))
+        .route("/api/v1/solutions", get(solutions::list).post(solutions::deploy))
+        .route("/api/v1/solutions/{name}", get(solutions::show).delete(solutions::remove))
+        .route("/api/v1/solutions/{name}/pause", post(solutions::pause))
+        .route("/api/v1/solutions/{name}/resume", post(solutions::resume))
+        .route("/api/v1/solutions/{name}/rollback", post(solutions::rollback))
+        .route("/api/v1/messages", get(messages::list))
+        .route("/api/v1/messages/{id}", get(messages::show))
+        .route("/api/v1/messages/{id}/retry", post(letters::retry))
+        .route("/api/v1/messages/{id}/discard", post(letters::discard))
+        .route("/api/v1/deliveries/{id}/{index}/retry", post(letters::retry_delivery))
+        .route("/api/v1/deliveries/{id}/{index}/discard", post(letters::discard_delivery))
+        .route("/api/v1/settings", get(settings::list))
+        .route("/api/v1/settings/{scope}/{name}", put(settings::set))
+        .route("/api/v1/settings/{scope}/{name}", delete(settings::unset))
+        .route("/api/v1/state/{solution}", get(state::list))
+        .route("/api/v1/state/{solution}/{*key}", get(state::show))
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-path", "there is nothing under this path")
+        })
+        .method_not_allowed_fallback(|| async {
+            let detail = "this path does not take this method";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+        })
+        .layer(DefaultBodyLimit::max(DEPLOY_BYTES_MAX))
+        .with_state(house)
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        Self::into_response(self).map(axum::body::Body::new)
+    }
+}
+
+/// A JSON body; what is wrong with it is a problem like any other.
+#[derive(FromRequest)]
+#[from_request(via(Json), rejection(Problem))]
+struct Body<T>(T);
+
+/// The query of a URL.
+#[derive(FromRequestParts)]
+#[from_request(via(Query), rejection(Problem))]
+struct Asked<T>(T);
+
+/// The variable parts of a path.
+#[derive(FromRequestParts)]
+#[from_request(via(Path), rejection(Problem))]
+struct At<T>(T);
+
+impl From<rejection::JsonRejection> for Problem {
+    fn from(rejection: rejection::JsonRejection) -> Self {
+        Self::new(rejection.status(), "bad-body", rejection.body_text())
+    }
+}
+
+impl From<rejection::QueryRejection> for Problem {
+    fn from(rejection: rejection::QueryRejection) -> Self {
+        Self::new(rejection.status(), "bad-query", rejection.body_text())
+    }
+}
+
+impl From<rejection::PathRejection> for Problem {
+    fn from(rejection: rejection::PathRejection) -> Self {
+        Self::new(rejection.status(), "bad-path", rejection.body_text())
+    }
+}
+
+/// A name that the asker gave.
+fn name(text: &str) -> Result<Name, Problem> {
+    text.parse().map_err(|error: crate::model::name::InvalidName| {
+        Problem::bad_request("bad-name", error.to_string())
+    })
+}
+
+/// Several sentences, one a line.
+fn lines(sentences: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    let mut text = String::new();
+    for sentence in sentences {
+        let separator = if text.is_empty() { "" } else { "\n" };
+        write!(text, "{separator}{sentence}").expect("a string takes all text");
+    }
+    text
+}

@@ -1,0 +1,223 @@
+//! Solutions: shown, deployed, paused, resumed, rolled back, removed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Json, extract::State, http::StatusCode};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{At, Body, House, Shared, lines, name, wire};
+use crate::{
+    contract::manifest::{Manifest, SourceKind, parse},
+    model::name::Digest,
+    net::problem::Problem,
+    store::{
+        ReadError, Refusal,
+        catalogue::Solution,
+        change::deploy::{Deploy, Pause, Remove, Rollback},
+        row::{
+            Row, SolutionNo,
+            dead_letter::DeadLetterRow,
+            ready::read_ready_key,
+            timer::TimerRow,
+        },
+        table::Table,
+    },
+};
+
+/// Messages of one solution.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    queued: u64,
+    dead: u64,
+}
+
+/// Counted from the rows, so that it is right at any moment.
+fn loads(house: &House) -> Result<BTreeMap<SolutionNo, Load>, ReadError> {
+    let mut loads = BTreeMap::<SolutionNo, Load>::new();
+    let snapshot = house.store.read()?;
+    snapshot.table(Table::Ready)?.scan(&[], |key, _| {
+        let (no, _) = read_ready_key(key).ok_or(ReadError::Key("ready"))?;
+        loads.entry(no).or_default().queued += 1;
+        Ok(true)
+    })?;
+    snapshot.table(Table::Timers)?.scan(&[], |_, value| {
+        loads.entry(TimerRow::decode(value)?.solution_no).or_default().queued += 1;
+        Ok(true)
+    })?;
+    snapshot.table(Table::DeadLetters)?.scan(&[], |_, value| {
+        loads.entry(DeadLetterRow::decode(value)?.solution_no).or_default().dead += 1;
+        Ok(true)
+    })?;
+    Ok(loads)
+}
+
+pub(super) fn summaries(house: &House) -> Result<Vec<wire::SolutionSummary>, ReadError> {
+    let loads = loads(house)?;
+    let catalogue = house.store.catalogue().borrow().clone();
+    let load = |solution: &Solution| loads.get(&solution.no).copied().unwrap_or_default();
+    Ok(catalogue.solutions.values().map(|s| summary(house, s, load(s))).collect())
+}
+
+fn summary(house: &House, solution: &Solution, load: Load) -> wire::SolutionSummary {
+    let unavailable =
+        || solution.manifest.as_ref().err().cloned().or_else(|| house.dispatch.unavailable(solution.no));
+    let (state, reason) = match (&solution.paused, unavailable()) {
+        (Some(reason), _) => ("paused", Some(reason.clone())),
+        (None, Some(reason)) => ("unavailable", Some(reason)),
+        (None, None) => ("running", None),
+    };
+    let active = solution.versions.iter().find(|version| version.revision == solution.revision);
+    wire::SolutionSummary {
+        name: solution.name.to_string(),
+        version: solution.manifest.as_ref().map_or_else(|_| "?".to_owned(), |m| m.version.clone()),
+        digest: solution.digest.to_string(),
+        deployed_ms: active.map_or(0, |version| version.deployed_ms),
+        state: state.to_owned(),
+        reason,
+        queued: load.queued,
+        dead: load.dead,
+    }
+}
+
+pub(super) async fn list(
+    State(house): Shared,
+) -> Result<Json<Vec<wire::SolutionSummary>>, Problem> {
+    Ok(Json(summaries(&house)?))
+}
+
+fn find(house: &House, name: &str) -> Result<Arc<Solution>, Refusal> {
+    let catalogue = house.store.catalogue().borrow().clone();
+    catalogue.solution(name).cloned().ok_or_else(|| Refusal::UnknownSolution(name.to_owned()))
+}
+
+pub(super) async fn show(
+    State(house): Shared,
+    At(name): At<String>,
+) -> Result<Json<wire::Solution>, Problem> {
+    let solution = find(&house, &name)?;
+    let load = loads(&house)?.get(&solution.no).copied().unwrap_or_default();
+    let manifest = solution.manifest.as_ref().ok();
+    let versions = solution.versions.iter().map(|version| wire::Version {
+        revision: version.revision,
+        version: parse::parse(&version.manifest).map_or_else(|_| "?".to_owned(), |m| m.version),
+        digest: version.digest.to_string(),
+        deployed_ms: version.deployed_ms,
+        active: version.revision == solution.revision,
+    });
+    let active = solution.versions.iter().find(|version| version.revision == solution.revision);
+    Ok(Json(wire::Solution {
+        summary: summary(&house, &solution, load),
+        description: manifest.and_then(|manifest| manifest.description.clone()),
+        sources: manifest.map_or_else(Vec::new, |manifest| sources(&house, &solution, manifest)),
+        grants: manifest.map_or_else(Vec::new, |manifest| manifest.grants.lines()),
+        manifest: active.map_or_else(String::new, |version| version.manifest.clone()),
+        versions: versions.collect(),
+    }))
+}
+
+fn sources(house: &House, solution: &Solution, manifest: &Manifest) -> Vec<wire::Source> {
+    let now_ms = house.clock.now_ms();
+    let source = |source: &crate::contract::manifest::Source| {
+        let schedule = match &source.kind {
+            SourceKind::Schedule(schedule) => Some(schedule),
+            _ => None,
+        };
+        let webhook = matches!(source.kind, SourceKind::Webhook { .. });
+        wire::Source {
+            name: source.name.to_string(),
+            kind: source.kind.word().to_owned(),
+            path: webhook.then(|| format!("/hooks/{}/{}", solution.name, source.name)),
+            cron: schedule.map(|schedule| schedule.cron.clone()),
+            timezone: schedule.map(|schedule| schedule.timezone.to_string()),
+            next_ms: schedule.and_then(|schedule| schedule.next_after(now_ms)),
+            paused: solution.paused_sources.get(&source.name).cloned(),
+        }
+    };
+    manifest.sources.iter().map(source).collect()
+}
+
+/// Checks manifest and component, compiles, and makes the version active: all or nothing.
+pub(super) async fn deploy(
+    State(house): Shared,
+    Body(body): Body<wire::Deploy>,
+) -> Result<Json<wire::Deployed>, Problem> {
+    let began = Instant::now();
+    let refused = |detail: String| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "solution-refused", detail)
+    };
+    let manifest = parse::parse(&body.manifest)
+        .map_err(|errors| refused(errors.in_file("solution.toml").to_string()))?;
+    let component = BASE64_STANDARD.decode(body.component.as_bytes()).map_err(|error| {
+        Problem::bad_request("bad-body", format!("`component` is not base64: {error}"))
+    })?;
+    let component = Bytes::from(component);
+    let digest = Digest::of(&component);
+    // Checking and compiling take a core for as long as they take: not on a thread that serves others.
+    let (engine, bytes, compiled) = (house.engine.clone(), component.clone(), manifest.clone());
+    let checked = tokio::task::spawn_blocking(move || {
+        let checked = engine.check(&compiled, &bytes).map_err(|faults| lines(faults.iter().map(explain)))?;
+        engine.load(digest, &bytes, &compiled).map_err(|error| error.to_string())?;
+        Ok(checked)
+    });
+    let checked = checked.await.map_err(|error| Problem::internal(error.to_string()))?;
+    let checked = checked.map_err(refused)?;
+    let Manifest { name, version, .. } = manifest;
+    let change = Deploy { name: name.clone(), manifest: body.manifest, component, digest };
+    let deployed = house.store.submit(change).await?.answer;
+    Ok(Json(wire::Deployed {
+        name: name.to_string(),
+        version,
+        revision: deployed.revision,
+        digest: digest.to_string(),
+        changed: deployed.changed,
+        ready_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        warnings: checked.warnings,
+    }))
+}
+
+fn explain(fault: &crate::runtime::ComponentFault) -> String {
+    match fault.fix() {
+        Some(fix) => format!("{fault}\n  {fix}"),
+        None => fault.to_string(),
+    }
+}
+
+pub(super) async fn pause(
+    State(house): Shared,
+    At(text): At<String>,
+    Body(body): Body<wire::Pause>,
+) -> Result<StatusCode, Problem> {
+    let source = body.source.as_deref().map(name).transpose()?;
+    let reason = body.reason.unwrap_or_else(|| "paused by an operator".to_owned());
+    house.store.submit(Pause { name: name(&text)?, source, reason: Some(reason) }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn resume(
+    State(house): Shared,
+    At(text): At<String>,
+    Body(body): Body<wire::Pause>,
+) -> Result<StatusCode, Problem> {
+    let source = body.source.as_deref().map(name).transpose()?;
+    house.store.submit(Pause { name: name(&text)?, source, reason: None }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn rollback(
+    State(house): Shared,
+    At(text): At<String>,
+    Body(body): Body<wire::Rollback>,
+) -> Result<Json<wire::Solution>, Problem> {
+    house.store.submit(Rollback { name: name(&text)?, revision: body.revision }).await?;
+    show(State(house), At(text)).await
+}
+
+pub(super) async fn remove(
+    State(house): Shared,
+    At(text): At<String>,
+) -> Result<StatusCode, Problem> {
+    house.store.submit(Remove { name: name(&text)? }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,178 @@
+//! What a solution asked for goes out: HTTP requests from the outbox, at least once, always with the same key.
+//!
+//! [`queue`] says what is next, [`request`] what is sent, [`decide`] what an answer means; this file reads, calls and
+//! writes. A node that dies between sending and writing sends again after its next start, with the same key.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    model::clock::Clock,
+    net::http_client::Client,
+    store::{
+        Catalogue, ReadError, Store,
+        row::{
+            Row,
+            delivery::{DeliveryRow, DeliveryStatusRow, delivery_key},
+            outbox::{OutboxKey, OutboxRow},
+        },
+        table::Table,
+    },
+    tasks::Tasks,
+};
+
+mod attempt;
+mod decide;
+mod queue;
+mod request;
+
+use attempt::{Attempt, Next};
+use queue::{Effect, Queue};
+
+/// Effects known in memory; the rest waits in the store.
+const KNOWN_MAX: usize = 200_000;
+/// Rows that one look at the outbox takes.
+const SCAN: usize = 1024;
+/// The longest sleep, so that a clock that was set is noticed.
+const NAP: Duration = Duration::from_secs(1);
+/// How long stopping waits for answers.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How many requests are made at once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub concurrency: usize,
+    /// To one origin.
+    pub per_target: usize,
+}
+
+/// Starts delivering what waits and what comes.
+pub fn start(config: Config, store: Store, client: Client, clock: Clock, tasks: &Tasks) {
+    let catalogue = store.catalogue();
+    let stage = Stage {
+        queue: Queue::new(config.concurrency, config.per_target),
+        attempts: JoinSet::new(),
+        cursor: None,
+        more: true,
+        shared: Arc::new(attempt::Shared { store, client, clock, catalogue }),
+    };
+    tasks.spawn("delivery", |stop| stage.run(stop));
+}
+
+struct Stage {
+    queue: Queue,
+    attempts: JoinSet<(OutboxKey, Next)>,
+    /// The last outbox row that was taken into the queue.
+    cursor: Option<OutboxKey>,
+    /// There may be rows behind the cursor.
+    more: bool,
+    shared: Arc<attempt::Shared>,
+}
+
+impl Stage {
+    #[expect(clippy::disallowed_methods, reason = "the tasks are joined by the set they are in")]
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let store = self.shared.store.clone();
+        let wake: &Notify = &store.signals().outbox;
+        loop {
+            if let Err(error) = self.fill() {
+                tracing::error!(%error, "the outbox cannot be read");
+            }
+            let now_ms = self.shared.clock.now_ms();
+            while let Some(key) = self.queue.next(now_ms) {
+                let attempt = Attempt { key, shared: self.shared.clone() };
+                self.attempts.spawn(attempt.make());
+            }
+            let wait = self.queue.sleep(now_ms).unwrap_or(NAP).min(NAP);
+            tokio::select! {
+                Some(done) = self.attempts.join_next() => self.take_back(done),
+                () = wake.notified() => self.more = true,
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.wait_for(|&stop| stop) => break,
+            }
+        }
+        // What is not answered by then is sent again after the next start, with the same key.
+        let drain = async { while self.attempts.join_next().await.is_some() {} };
+        tokio::time::timeout(DRAIN, drain).await.ok();
+    }
+
+    fn take_back(&mut self, done: Result<(OutboxKey, Next), tokio::task::JoinError>) {
+        let mut next = Some(done);
+        while let Some(done) = next {
+            match done {
+                Ok((key, next)) => self.queue.finished(key, next),
+                Err(error) => tracing::error!(%error, "a delivery task failed"),
+            }
+            next = self.attempts.try_join_next();
+        }
+    }
+
+    /// Takes rows behind the cursor into the queue.
+    fn fill(&mut self) -> Result<(), ReadError> {
+        while self.more && self.queue.len() < KNOWN_MAX {
+            self.more = false;
+            let snapshot = self.shared.store.read()?;
+            let deliveries = snapshot.table(Table::Deliveries)?;
+            let from = self.cursor.map_or_else(Vec::new, |key| [&key.to_bytes()[..], &[0]].concat());
+            let mut taken = 0;
+            snapshot.table(Table::Outbox)?.scan(&from, |key, value| {
+                if taken == SCAN {
+                    self.more = true;
+                    return Ok(false);
+                }
+                taken += 1;
+                let key = OutboxKey::from_bytes(key).ok_or(ReadError::Key("outbox"))?;
+                self.cursor = Some(key);
+                let row = OutboxRow::decode(value)?;
+                let delivery: Option<DeliveryRow> =
+                    deliveries.get(&delivery_key(row.id(), key.index))?;
+                let due_ms = match delivery.map(|delivery| delivery.status) {
+                    None => 0,
+                    Some(DeliveryStatusRow::Again { due_ms }) => due_ms,
+                    Some(DeliveryStatusRow::Delivered | DeliveryStatusRow::Dead) => return Ok(true),
+                };
+                self.queue.add(key, effect(&row), due_ms);
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn effect(row: &OutboxRow) -> Effect {
+    Effect {
+        origin: origin(&row.url),
+        lane: row.order.as_ref().map(|order| (row.solution_no, order.clone())),
+    }
+}
+
+/// Scheme, host and port; the whole text if it is no URL, which the attempt will find out.
+fn origin(url: &str) -> Arc<str> {
+    let after_scheme = url.find("://").map_or(0, |at| at + 3);
+    let end = url[after_scheme..].find(['/', '?', '#']).map_or(url.len(), |at| after_scheme + at);
+    url[..end].into()
+}
+
+/// The delivery policy of the solution; the defaults if it is gone or cannot be read.
+fn policy(catalogue: &Catalogue, row: &OutboxRow) -> crate::contract::manifest::Delivery {
+    let solution = catalogue.by_no(row.solution_no);
+    let manifest = solution.and_then(|solution| solution.manifest.as_ref().ok());
+    manifest.map_or_else(Default::default, |manifest| manifest.delivery.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::origin;
+
+    #[test]
+    fn origins() {
+        assert_eq!(&*origin("https://a.b:1/c?d"), "https://a.b:1");
+        assert_eq!(&*origin("https://a.b?d"), "https://a.b");
+        assert_eq!(&*origin("http://a"), "http://a");
+        assert_eq!(&*origin("nonsense"), "nonsense");
+    }
+}

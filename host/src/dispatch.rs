@@ -1,0 +1,99 @@
+//! A kept message is handed to its solution.
+//!
+//! Each solution has a [`lane`]: one handler at a time, in order of acceptance. Lanes that have messages run on
+//! [`workers`]; [`timers`] makes messages ready when their time has come. What an attempt comes to is [`decide`]d
+//! purely and [`settle`]d in one change. Nothing here knows wasmtime.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    contract::handler::Loader,
+    model::clock::Clock,
+    store::{Store, row::SolutionNo},
+    tasks::Tasks,
+};
+
+mod decide;
+mod lane;
+mod settle;
+mod timers;
+mod view;
+mod workers;
+
+use lane::Lane;
+use workers::Workers;
+
+/// How many messages are handled at once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Handlers that compute at the same time; the cores of the machine.
+    pub threads: usize,
+    /// Handlers at the same time in all, those included that wait or run long.
+    pub handlers: usize,
+}
+
+/// The stage; shared by those who ask it how a solution is.
+#[derive(Debug)]
+pub struct Dispatch {
+    shared: Arc<lane::Shared>,
+    workers: Arc<Workers<Lane>>,
+    /// Bounded by the number of solutions. Held for a look-up.
+    lanes: Mutex<BTreeMap<SolutionNo, Arc<Lane>>>,
+}
+
+impl Dispatch {
+    /// Starts handling what waits and what comes.
+    pub fn start(
+        config: &Config,
+        store: Store,
+        loader: Arc<dyn Loader>,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let workers = Workers::new(config.threads, config.handlers);
+        let catalogue = store.catalogue();
+        let shared = Arc::new(lane::Shared { store: store.clone(), loader, clock: clock.clone(), catalogue });
+        let dispatch = Arc::new(Self { shared, workers, lanes: Mutex::default() });
+        // What waited when the node stopped is woken once; a lane without messages goes back to sleep at once.
+        let known: Vec<_> = store.catalogue().borrow().solutions.values().map(|s| s.no).collect();
+        known.into_iter().for_each(|no| dispatch.wake(no));
+        tasks.spawn("dispatch", {
+            let dispatch = dispatch.clone();
+            |stop| dispatch.run(store, stop)
+        });
+        tasks.spawn("timers", |stop| timers::run(dispatch.shared.store.clone(), clock, stop));
+        dispatch
+    }
+
+    async fn run(self: Arc<Self>, store: Store, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                solutions = store.signals().ready.wait() => {
+                    solutions.into_iter().for_each(|no| self.wake(no));
+                }
+                _ = stop.wait_for(|&stop| stop) => break,
+            }
+        }
+        let workers = self.workers.clone();
+        // Handlers that run are given the time to finish; what they did is settled.
+        tokio::task::spawn_blocking(move || workers.stop()).await.ok();
+    }
+
+    /// Why a solution cannot handle messages on this node, if it cannot.
+    pub fn unavailable(&self, no: SolutionNo) -> Option<String> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).get(&no)?.unavailable()
+    }
+
+    fn wake(&self, no: SolutionNo) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lanes
+            .entry(no)
+            .or_insert_with(|| Lane::new(no, self.shared.clone(), &self.workers));
+        lane.wake();
+    }
+}

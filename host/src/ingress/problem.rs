@@ -1,0 +1,60 @@
+//! What the store refuses, as an HTTP answer.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use crate::{
+    net::problem::Problem,
+    store::{ReadError, Refusal, SubmitError},
+};
+
+/// What a sender may wait before it sends again to a full queue, or a node that is closing.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = match &refusal {
+            Refusal::UnknownSolution(_) => (StatusCode::NOT_FOUND, "unknown-solution"),
+            Refusal::UnknownSource { .. } => (StatusCode::NOT_FOUND, "unknown-source"),
+            Refusal::WrongSourceKind { .. } => (StatusCode::NOT_FOUND, "wrong-source-kind"),
+            Refusal::SourcePaused { .. } => (StatusCode::CONFLICT, "source-paused"),
+            Refusal::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue-full"),
+            Refusal::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "disk-full"),
+            Refusal::UnknownMessage(_) => (StatusCode::NOT_FOUND, "unknown-message"),
+            Refusal::UnknownDelivery { .. } => (StatusCode::NOT_FOUND, "unknown-delivery"),
+            Refusal::NotDead(_) => (StatusCode::CONFLICT, "not-dead"),
+            Refusal::UnknownRevision { .. } => (StatusCode::NOT_FOUND, "unknown-revision"),
+            Refusal::NothingToRollBackTo(_) => (StatusCode::CONFLICT, "nothing-to-roll-back-to"),
+            Refusal::StillQueued { .. } => (StatusCode::CONFLICT, "still-queued"),
+            Refusal::UnknownSetting { .. } => (StatusCode::NOT_FOUND, "unknown-setting"),
+            Refusal::AlreadyFired => (StatusCode::CONFLICT, "already-fired"),
+        };
+        let problem = Self::new(status, code, refusal.to_string());
+        match refusal {
+            Refusal::QueueFull { .. } => problem.retry_after(RETRY_AFTER),
+            _ => problem,
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(refusal) => refusal.into(),
+            SubmitError::Closed(why) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store-closed",
+                format!("this node cannot keep anything now: {why}; send again"),
+            )
+            .retry_after(RETRY_AFTER),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        tracing::error!(%error, "the store cannot be read");
+        Self::internal(error.to_string())
+    }
+}

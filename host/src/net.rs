@@ -1,0 +1,5 @@
+//! HTTP as this house uses it.
+
+pub mod http_client;
+pub mod http_server;
+pub mod problem;

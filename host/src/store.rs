@@ -1,0 +1,157 @@
+//! What is kept: one redb file, one writer with group commit, and the journal of every change.
+//!
+//! Stages hand typed changes ([`change`]) to the one writer ([`writer`]), which turns them into row operations
+//! ([`frame`]), applies them and appends them to the journal in one transaction. Stages read through [`Snapshot`]
+//! and are woken by [`signal`]. What a solution's rows mean is not decided here.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::model::position::Position;
+
+pub mod catalogue;
+pub mod change;
+pub mod disk;
+pub mod frame;
+pub mod open;
+pub mod row;
+pub mod sequencer;
+pub mod signal;
+pub mod snapshot;
+pub mod table;
+mod writer;
+
+pub use catalogue::Catalogue;
+pub use change::{Change, Refusal};
+pub use snapshot::{ReadError, Snapshot};
+
+/// How the store is opened.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The folder; the store is `store.redb` in it.
+    pub dir: PathBuf,
+    /// redb's page cache, in bytes.
+    pub cache_bytes: usize,
+    pub commit: Commit,
+    /// Below this much free disk, in bytes, no new messages are taken; settling and delivering go on.
+    pub reserve_bytes: u64,
+    /// Journal kept for a standby, in bytes.
+    pub journal_bytes: u64,
+}
+
+/// What one commit costs and buys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// Two-phase with quick repair: the file opens at once after a crash, and hostile data cannot confuse recovery.
+    Safe,
+    /// One sync per commit; after a crash opening walks the file.
+    Fast,
+}
+
+/// The store of a node. Clones share it; the last one to go closes it.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    db: Arc<redb::Database>,
+    /// Taken when closing, so that the writer sees the end of its queue.
+    writer: writer::Handle,
+    signals: Arc<signal::Signals>,
+    counters: Arc<writer::Counters>,
+    path: PathBuf,
+}
+
+/// A change that is on disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<A> {
+    pub position: Position,
+    pub answer: A,
+}
+
+/// Why a change was not kept.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SubmitError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store is closed for good: nothing more can be kept until the node is started again.
+    #[error("the store is closed: {0}")]
+    Closed(String),
+}
+
+impl Store {
+    /// Hands a change to the writer and waits until it is on disk.
+    pub async fn submit<C: Change>(&self, change: C) -> Result<Kept<C::Answer>, SubmitError> {
+        let (send, receive) = oneshot::channel();
+        let job = writer::Job::new(change, move |result| {
+            // The asker may have gone away; the change is kept all the same.
+            drop(send.send(result));
+        });
+        self.0.writer.send(job).await?;
+        receive.await.unwrap_or_else(|_| Err(self.0.writer.closed()))
+    }
+
+    /// Hands a change to the writer; `then` is called on the writer's thread once it is on disk or refused.
+    ///
+    /// Blocks while the writer's queue is full: never call it from a task.
+    pub fn submit_blocking<C: Change>(
+        &self,
+        change: C,
+        then: impl FnOnce(Result<Kept<C::Answer>, SubmitError>) + Send + 'static,
+    ) -> Result<(), SubmitError> {
+        self.0.writer.send_blocking(writer::Job::new(change, then))
+    }
+
+    /// The committed state of everything, as of now.
+    pub fn read(&self) -> Result<Snapshot, ReadError> {
+        Snapshot::open(&self.0.db)
+    }
+
+    /// Solutions and settings as they are now, and as they change.
+    pub fn catalogue(&self) -> watch::Receiver<Arc<Catalogue>> {
+        self.0.signals.catalogue.subscribe()
+    }
+
+    pub fn signals(&self) -> &signal::Signals {
+        &self.0.signals
+    }
+
+    pub fn counters(&self) -> &writer::Counters {
+        &self.0.counters
+    }
+
+    /// Resolves, with the reason, when the store has closed because it could not write.
+    pub async fn failed(&self) -> String {
+        self.0.writer.failed().await
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Bytes of the store's file.
+    pub fn file_bytes(&self) -> u64 {
+        std::fs::metadata(&self.0.path).map_or(0, |meta| meta.len())
+    }
+
+    /// Bytes free on the disk, if they are below the reserve.
+    pub fn disk_low(&self) -> Option<u64> {
+        let free = self.0.counters.disk_low.load(std::sync::atomic::Ordering::Relaxed);
+        (free > 0).then_some(free)
+    }
+
+    /// Bytes free on the disk it is on.
+    pub fn disk_free_bytes(&self) -> Option<u64> {
+        disk::free_bytes(&self.0.path)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,119 @@
+//! Solutions and settings as they are now, in memory, for everyone who looks them up per message.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use redb::ReadableTable;
+
+use super::{
+    row::{
+        Row, SolutionNo,
+        setting::{Scope, SettingRow, read_setting_key},
+        solution::{NEXT_SOLUTION_KEY, SolutionRow, VersionRow},
+    },
+    snapshot::ReadError,
+};
+use crate::{
+    contract::manifest::{Manifest, parse},
+    model::{
+        clock::UnixMs,
+        name::{Digest, Name},
+    },
+};
+
+/// Everything that is deployed and set.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    pub solutions: BTreeMap<Name, Arc<Solution>>,
+    settings: BTreeMap<Scope, BTreeMap<Name, Setting>>,
+}
+
+/// A deployed solution.
+#[derive(Debug)]
+pub struct Solution {
+    pub name: Name,
+    pub no: SolutionNo,
+    /// Of the active version; a text if this program cannot read the manifest any more.
+    pub manifest: Result<Manifest, String>,
+    pub revision: u32,
+    pub digest: Digest,
+    pub paused: Option<String>,
+    pub paused_sources: BTreeMap<Name, String>,
+    pub versions: Vec<VersionRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// JSON text.
+    pub json: Arc<str>,
+    pub set_ms: UnixMs,
+}
+
+impl Catalogue {
+    pub(super) fn read(
+        solutions: &impl ReadableTable<&'static [u8], &'static [u8]>,
+        settings: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    ) -> Result<Self, ReadError> {
+        let mut catalogue = Self::default();
+        for entry in solutions.iter()? {
+            let (key, value) = entry?;
+            if key.value() == NEXT_SOLUTION_KEY {
+                continue;
+            }
+            let name = std::str::from_utf8(key.value()).ok().and_then(|name| name.parse().ok());
+            let name: Name = name.ok_or(ReadError::Key("solutions"))?;
+            let solution = Solution::new(name.clone(), SolutionRow::decode(value.value())?);
+            catalogue.solutions.insert(name, Arc::new(solution));
+        }
+        for entry in settings.iter()? {
+            let (key, value) = entry?;
+            let (scope, name) = read_setting_key(key.value()).ok_or(ReadError::Key("settings"))?;
+            let SettingRow { json, set_ms } = SettingRow::decode(value.value())?;
+            let setting = Setting { json: json.into(), set_ms };
+            catalogue.settings.entry(scope).or_default().insert(name, setting);
+        }
+        Ok(catalogue)
+    }
+
+    pub fn solution(&self, name: &str) -> Option<&Arc<Solution>> {
+        self.solutions.get(name)
+    }
+
+    pub fn by_no(&self, no: SolutionNo) -> Option<&Arc<Solution>> {
+        self.solutions.values().find(|solution| solution.no == no)
+    }
+
+    /// What `solution` sees under `name`: its own value, else the global one, as JSON text.
+    pub fn setting(&self, solution: &Name, name: &str) -> Option<Arc<str>> {
+        [Scope::Solution(solution.clone()), Scope::Global]
+            .iter()
+            .find_map(|scope| self.settings.get(scope)?.get(name))
+            .map(|setting| setting.json.clone())
+    }
+
+    /// All settings, global ones first.
+    pub fn settings(&self) -> impl Iterator<Item = (&Scope, &Name, &Setting)> {
+        self.settings
+            .iter()
+            .flat_map(|(scope, of_scope)| of_scope.iter().map(move |(name, s)| (scope, name, s)))
+    }
+}
+
+impl Solution {
+    fn new(name: Name, row: SolutionRow) -> Self {
+        let active = row.versions.iter().find(|version| version.revision == row.active);
+        let manifest = active.map_or_else(
+            || Err("its active version is missing".to_owned()),
+            |version| parse::parse(&version.manifest).map_err(|errors| errors.to_string()),
+        );
+        Self {
+            name,
+            no: row.no,
+            manifest,
+            revision: row.active,
+            digest: active.map_or(Digest([0; 32]), |version| version.digest),
+            paused: row.paused,
+            paused_sources: row.paused_sources,
+            versions: row.versions,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Opening: makes or checks the file, refuses what is not ours, newer, damaged or in use.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError};
+use uuid::Uuid;
+
+use super::{
+    Config, Shared, Store,
+    catalogue::Catalogue,
+    row::{
+        Row, SolutionNo,
+        head::{FORMAT, FORMAT_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow},
+        ready::read_ready_key,
+        timer::TimerRow,
+    },
+    signal::Signals,
+    snapshot::{ReadError, Snapshot},
+    table::{JOURNAL, NODE, Table},
+    writer,
+};
+use crate::model::{
+    clock::Clock,
+    position::{Chain, Position},
+};
+
+const FILE: &str = "store.redb";
+
+/// Why there is no store. Each text says which file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot use the folder {}: {source}; give --data-dir a folder that this user may write to", dir.display())]
+    Folder { dir: PathBuf, source: io::Error },
+    #[error("{} is in use by another process; stop that node, or give this one its own --data-dir", file.display())]
+    InUse { file: PathBuf },
+    #[error("{} is not a Tandem store ({why}); move it away, or give --data-dir another folder", file.display())]
+    NotOurs { file: PathBuf, why: String },
+    #[error("{} is damaged ({why}); restore the folder from a backup, or move the file away to begin empty", file.display())]
+    Damaged { file: PathBuf, why: String },
+    #[error("{} has format {found}, and this program knows format {FORMAT}; run the version of tandem that wrote it, or a newer one", file.display())]
+    Format { file: PathBuf, found: u32 },
+    #[error("cannot open {}: {source}", file.display())]
+    Io { file: PathBuf, source: io::Error },
+    #[error("no room to open {}: the disk is full; free some space and start again", file.display())]
+    DiskFull { file: PathBuf },
+}
+
+/// What the writer starts from.
+pub(super) struct Opened {
+    pub db: Arc<Database>,
+    pub head: HeadRow,
+    pub catalogue: Arc<Catalogue>,
+    pub queued: BTreeMap<SolutionNo, u64>,
+    pub journal: VecDeque<(u64, u64)>,
+}
+
+impl Store {
+    /// Opens the store in `config.dir`, making it if there is none, and starts its writer.
+    pub fn open(config: &Config, clock: Clock) -> Result<Self, OpenError> {
+        fs::create_dir_all(&config.dir)
+            .map_err(|source| OpenError::Folder { dir: config.dir.clone(), source })?;
+        let path = config.dir.join(FILE);
+        let new = !path.exists();
+        let db = open_file(config, &path, new)?;
+        let opened = (|| {
+            if new || is_blank(&db)? {
+                create(&db)?;
+            }
+            check_format(&db, &path)?;
+            load(Arc::new(db), &path)
+        })()?;
+        let signals = Arc::new(Signals::new(Catalogue::default()));
+        signals.catalogue.send_replace(opened.catalogue.clone());
+        let counters = Arc::<writer::Counters>::default();
+        let db = opened.db.clone();
+        let writer = writer::start(config, clock, opened, signals.clone(), counters.clone())
+            .map_err(|source| OpenError::Io { file: path.clone(), source })?;
+        Ok(Self(Arc::new(Shared { db, writer, signals, counters, path })))
+    }
+}
+
+fn open_file(config: &Config, path: &Path, new: bool) -> Result<Database, OpenError> {
+    let file = path.to_owned();
+    if !new {
+        refuse_foreign(path)?;
+    }
+    let progress = path.to_owned();
+    Database::builder()
+        .set_cache_size(config.cache_bytes)
+        .set_repair_callback(move |session| {
+            let percent = (session.progress() * 100.0).round();
+            tracing::info!(file = %progress.display(), percent, "repairing after a crash");
+        })
+        .create(path)
+        .map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file },
+            DatabaseError::Storage(error) => storage(error, file),
+            DatabaseError::UpgradeRequired(version) => OpenError::NotOurs {
+                file,
+                why: format!("redb file format {version}, which this program cannot read"),
+            },
+            other => OpenError::Damaged { file, why: other.to_string() },
+        })
+}
+
+/// redb would say "invalid magic number"; say it in words, before it touches the file.
+fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    use io::Read as _;
+    let file = path.to_owned();
+    let mut begin = Vec::new();
+    fs::File::open(path)
+        .and_then(|opened| opened.take(4).read_to_end(&mut begin))
+        .map_err(|source| OpenError::Io { file: file.clone(), source })?;
+    if begin.is_empty() {
+        return Err(OpenError::Damaged { file, why: "it is empty".into() });
+    }
+    if begin != b"redb" {
+        return Err(OpenError::NotOurs { file, why: "it does not begin as one".into() });
+    }
+    Ok(())
+}
+
+fn storage(error: StorageError, file: PathBuf) -> OpenError {
+    match error {
+        StorageError::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
+            OpenError::DiskFull { file }
+        }
+        StorageError::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            OpenError::Damaged { file, why: source.to_string() }
+        }
+        StorageError::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            OpenError::Damaged { file, why: "it ends early".into() }
+        }
+        StorageError::Io(source) => OpenError::Io { file, source },
+        other => OpenError::Damaged { file, why: other.to_string() },
+    }
+}
+
+/// A file that was made but never written to: the process died between the two.
+fn is_blank(db: &Database) -> Result<bool, OpenError> {
+    let blank = || -> Result<bool, redb::Error> { Ok(db.begin_read()?.list_tables()?.next().is_none()) };
+    blank().map_err(|error| OpenError::Damaged { file: FILE.into(), why: error.to_string() })
+}
+
+fn create(db: &Database) -> Result<(), OpenError> {
+    let write = || -> Result<(), redb::Error> {
+        let txn = db.begin_write()?;
+        {
+            let mut node = txn.open_table(NODE)?;
+            node.insert(FORMAT_KEY, FORMAT.to_be_bytes().as_slice())?;
+            let identity = IdentityRow { store_id: Uuid::new_v4().into_bytes() };
+            node.insert(IDENTITY_KEY, identity.encode().as_slice())?;
+            let position = Position { epoch: 1, seq: 0 };
+            let head = HeadRow { position, chain: Chain::default() };
+            node.insert(HEAD_KEY, head.encode().as_slice())?;
+            txn.open_table(JOURNAL)?;
+            for table in Table::ALL {
+                txn.open_table(table.definition())?;
+            }
+        }
+        txn.commit()?;
+        Ok(())
+    };
+    write().map_err(|error| match error {
+        redb::Error::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
+            OpenError::DiskFull { file: FILE.into() }
+        }
+        other => OpenError::Damaged { file: FILE.into(), why: other.to_string() },
+    })
+}
+
+fn check_format(db: &Database, path: &Path) -> Result<(), OpenError> {
+    let file = path.to_owned();
+    let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+        let node = db.begin_read()?.open_table(NODE)?;
+        Ok(node.get(FORMAT_KEY)?.map(|value| value.value().to_vec()))
+    };
+    let found = match read() {
+        Ok(found) => found,
+        Err(redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. }) => None,
+        Err(error) => return Err(OpenError::Damaged { file, why: error.to_string() }),
+    };
+    match found.as_deref().map(<[u8; 4]>::try_from) {
+        Some(Ok(bytes)) if u32::from_be_bytes(bytes) == FORMAT => Ok(()),
+        Some(Ok(bytes)) => Err(OpenError::Format { file, found: u32::from_be_bytes(bytes) }),
+        _ => Err(OpenError::NotOurs { file, why: "a redb file of another program".into() }),
+    }
+}
+
+fn load(db: Arc<Database>, path: &Path) -> Result<Opened, OpenError> {
+    let read = || -> Result<_, ReadError> {
+        let txn = db.begin_read()?;
+        let head = txn.open_table(NODE)?.get(HEAD_KEY)?;
+        let head = HeadRow::decode(head.ok_or(ReadError::Key("node"))?.value())?;
+        let solutions = txn.open_table(Table::Solutions.definition())?;
+        let settings = txn.open_table(Table::Settings.definition())?;
+        let catalogue = Arc::new(Catalogue::read(&solutions, &settings)?);
+        let journal = txn
+            .open_table(JOURNAL)?
+            .iter()?
+            .map(|entry| {
+                let (key, value) = entry?;
+                let seq = key.value().try_into().map_err(|_| ReadError::Key("journal"))?;
+                Ok((u64::from_be_bytes(seq), value.value().len() as u64))
+            })
+            .collect::<Result<_, ReadError>>()?;
+        Ok((head, catalogue, count_queued(&Snapshot::open(&db)?)?, journal))
+    };
+    let (head, catalogue, queued, journal) = read()
+        .map_err(|error| OpenError::Damaged { file: path.to_owned(), why: error.to_string() })?;
+    Ok(Opened { db, head, catalogue, queued, journal })
+}
+
+fn count_queued(snapshot: &Snapshot) -> Result<BTreeMap<SolutionNo, u64>, ReadError> {
+    let mut queued = BTreeMap::new();
+    snapshot.table(Table::Ready)?.scan(&[], |key, _| {
+        let (solution, _) = read_ready_key(key).ok_or(ReadError::Key("ready"))?;
+        *queued.entry(solution).or_default() += 1;
+        Ok(true)
+    })?;
+    snapshot.table(Table::Timers)?.scan(&[], |_, value| {
+        *queued.entry(TimerRow::decode(value)?.solution_no).or_default() += 1;
+        Ok(true)
+    })?;
+    Ok(queued)
+}

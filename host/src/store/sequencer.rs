@@ -1,0 +1,183 @@
+//! Where a change meets the rows: what it may read, and the operations it leaves behind.
+//!
+//! A change reads rows as all changes before it left them, and writes operations into the frame. They are applied when
+//! it succeeds and forgotten when it is refused, so a change is all or nothing; it does not see its own operations.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use redb::ReadableTable;
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use super::{
+    Catalogue,
+    change::{ChangeError, Refusal},
+    frame::{FrameBuilder, Rows},
+    row::{ORDINAL_BITS, Ordinal, Row, SolutionNo},
+    signal::Raised,
+    snapshot::ReadError,
+    table::Table,
+};
+use crate::model::{clock::UnixMs, message::MessageId, position::Position};
+
+/// Handed to every [`super::Change`].
+pub struct Sequencer<'a, 'txn> {
+    pub(super) rows: &'a mut Rows<'txn>,
+    pub(super) frame: &'a mut FrameBuilder,
+    pub(super) memory: &'a mut Memory,
+    pub(super) raised: &'a mut Raised,
+    pub(super) position: Position,
+    pub(super) now_ms: UnixMs,
+}
+
+/// What the writer knows beside the rows; all of it can be made from them.
+pub(super) struct Memory {
+    pub catalogue: Arc<Catalogue>,
+    /// Messages of each solution that are ready or scheduled.
+    pub queued: BTreeMap<SolutionNo, u64>,
+    /// Free bytes, if they are below the reserve.
+    pub disk_low: Option<u64>,
+    /// Ordinals given in this frame.
+    pub given: u32,
+    pub ids: ContextV7,
+    /// Queue counts of the running change, taken over when it succeeds.
+    pub queued_by_change: Vec<(SolutionNo, i64)>,
+    pub scratch: Vec<u8>,
+}
+
+impl Sequencer<'_, '_> {
+    /// Where the change will stand in the journal.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The time of the commit's beginning.
+    pub fn now_ms(&self) -> UnixMs {
+        self.now_ms
+    }
+
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.memory.catalogue.clone()
+    }
+
+    /// Messages of a solution that are ready or scheduled.
+    pub fn queued(&self, solution: SolutionNo) -> u64 {
+        self.memory.queued.get(&solution).copied().unwrap_or(0)
+    }
+
+    /// Refuses if the disk has less room than the reserve.
+    pub fn needs_room(&self) -> Result<(), Refusal> {
+        match self.memory.disk_low {
+            Some(free_bytes) => Err(Refusal::DiskFull { free_bytes }),
+            None => Ok(()),
+        }
+    }
+
+    pub fn get<R: Row>(&self, table: Table, key: &[u8]) -> Result<Option<R>, ChangeError> {
+        let value = self.rows.table(table).get(key).map_err(ReadError::from)?;
+        Ok(value.map(|value| R::decode(value.value())).transpose().map_err(ReadError::from)?)
+    }
+
+    pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool, ChangeError> {
+        Ok(self.rows.table(table).get(key).map_err(ReadError::from)?.is_some())
+    }
+
+    /// Keys and values from `from` on, in order, while `take` says so.
+    pub fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        mut take: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), ChangeError> {
+        for entry in self.rows.table(table).range(from..).map_err(ReadError::from)? {
+            let (key, value) = entry.map_err(ReadError::from)?;
+            if !take(key.value(), value.value()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn put<R: Row>(&mut self, table: Table, key: &[u8], row: &R) {
+        row.encode_into(&mut self.memory.scratch);
+        self.frame.put(table, key, &self.memory.scratch);
+    }
+
+    pub fn put_bytes(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.frame.put(table, key, value);
+    }
+
+    pub fn delete(&mut self, table: Table, key: &[u8]) {
+        self.frame.delete(table, key);
+    }
+
+    /// A new message id, above all that this node gave before.
+    pub fn new_id(&mut self) -> MessageId {
+        let (seconds, millis) = (self.now_ms / 1000, self.now_ms % 1000);
+        let nanos = u32::try_from(millis).expect("below 1000") * 1_000_000;
+        let time = Timestamp::from_unix(&self.memory.ids, seconds, nanos);
+        MessageId(Uuid::new_v7(time).into_bytes())
+    }
+
+    /// The next place in the order of acceptance.
+    pub fn new_ordinal(&mut self) -> Ordinal {
+        let given = self.memory.given;
+        assert!(given < 1 << ORDINAL_BITS, "the writer ends a frame long before");
+        self.memory.given += 1;
+        self.position.seq << ORDINAL_BITS | u64::from(given)
+    }
+
+    /// Counts messages into (or out of) a solution's queue, if the change succeeds.
+    pub fn count_queued(&mut self, solution: SolutionNo, by: i64) {
+        self.memory.queued_by_change.push((solution, by));
+    }
+
+    pub fn count_accepted(&mut self) {
+        self.raised.accepted += 1;
+    }
+
+    pub fn count_delivered(&mut self) {
+        self.raised.delivered += 1;
+    }
+
+    pub fn wake_dispatch(&mut self, solution: SolutionNo) {
+        self.raised.ready.insert(solution);
+    }
+
+    pub fn wake_delivery(&mut self) {
+        self.raised.outbox = true;
+    }
+
+    pub fn wake_timers(&mut self) {
+        self.raised.timers = true;
+    }
+
+    pub fn catalogue_changed(&mut self) {
+        self.raised.catalogue = true;
+    }
+
+    /// The message's handling is over: whoever waits for it is told after the commit.
+    pub fn finished(&mut self, id: MessageId) {
+        self.raised.finished.push(id);
+    }
+}
+
+impl Memory {
+    pub fn new(catalogue: Arc<Catalogue>, queued: BTreeMap<SolutionNo, u64>) -> Self {
+        Self {
+            catalogue,
+            queued,
+            disk_low: None,
+            given: 0,
+            ids: ContextV7::new(),
+            queued_by_change: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn take_over_counts(&mut self) {
+        for (solution, by) in self.queued_by_change.drain(..) {
+            let count = self.queued.entry(solution).or_default();
+            *count = count.saturating_add_signed(by);
+        }
+    }
+}

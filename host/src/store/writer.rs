@@ -1,0 +1,403 @@
+//! The one writer: takes all changes that wait, applies them, appends one journal frame, commits once.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use redb::{Database, WriteTransaction};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    Change, Commit, Config, Kept, SubmitError,
+    catalogue::Catalogue,
+    change::ChangeError,
+    disk,
+    frame::{ApplyError, FrameBuilder, Rows},
+    open::Opened,
+    row::{
+        Row,
+        head::{HEAD_KEY, HeadRow},
+    },
+    sequencer::{Memory, Sequencer},
+    signal::{Raised, Signals},
+    snapshot::ReadError,
+    table::{JOURNAL, NODE, Table},
+};
+use crate::model::{
+    clock::{Clock, UnixMs},
+    position::Position,
+};
+
+/// Changes that may wait for the writer; beyond it whoever submits waits.
+const QUEUE: usize = 8192;
+/// One commit takes at most this many changes …
+const CHANGES_PER_COMMIT: usize = 8192;
+/// … and about this many bytes.
+const BYTES_PER_COMMIT: usize = 8 << 20;
+/// Memory that the frame keeps between commits.
+const FRAME_BYTES_KEPT: usize = 2 * BYTES_PER_COMMIT;
+/// How old the knowledge of free disk space may be.
+const DISK_CHECK: Duration = Duration::from_millis(200);
+
+/// What the writer counts.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub commits: AtomicU64,
+    /// Time of the last commits, as a moving average over about 16, in µs.
+    pub commit_us: AtomicU64,
+    pub changes: AtomicU64,
+    pub journal_bytes: AtomicU64,
+    pub accepted: AtomicU64,
+    pub finished: AtomicU64,
+    pub delivered: AtomicU64,
+    /// Free bytes, if they are below the reserve; else 0.
+    pub disk_low: AtomicU64,
+    /// Messages ready or scheduled.
+    pub queued: AtomicU64,
+    pub epoch: AtomicU64,
+    pub seq: AtomicU64,
+}
+
+type Release = Box<dyn FnOnce(Result<Position, SubmitError>) + Send>;
+
+/// A change together with whom to tell.
+pub(super) struct Job(Box<dyn RunJob>);
+
+trait RunJob: Send {
+    /// Sequences the change. Refused changes are answered at once; kept ones after the commit.
+    fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Option<Release>, ReadError>;
+    fn refuse(self: Box<Self>, error: SubmitError);
+}
+
+struct Pending<C, F> {
+    change: C,
+    then: F,
+}
+
+impl<C: Change, F: FnOnce(Result<Kept<C::Answer>, SubmitError>) + Send + 'static> RunJob
+    for Pending<C, F>
+{
+    fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Option<Release>, ReadError> {
+        let Self { change, then } = *self;
+        match change.sequence(seq) {
+            Ok(answer) => Ok(Some(Box::new(move |committed| {
+                then(committed.map(|position| Kept { position, answer }));
+            }))),
+            Err(ChangeError::Refused(refusal)) => {
+                then(Err(SubmitError::Refused(refusal)));
+                Ok(None)
+            }
+            Err(ChangeError::Read(error)) => {
+                then(Err(SubmitError::Closed(error.to_string())));
+                Err(error)
+            }
+        }
+    }
+
+    fn refuse(self: Box<Self>, error: SubmitError) {
+        (self.then)(Err(error));
+    }
+}
+
+impl Job {
+    pub fn new<C: Change>(
+        change: C,
+        then: impl FnOnce(Result<Kept<C::Answer>, SubmitError>) + Send + 'static,
+    ) -> Self {
+        Self(Box::new(Pending { change, then }))
+    }
+}
+
+/// The stages' end of the writer. Dropping it lets the writer finish what waits and close the store.
+pub(super) struct Handle {
+    jobs: Option<mpsc::Sender<Job>>,
+    failure: watch::Receiver<Option<String>>,
+    /// Joined on drop, so that the file is closed when the store is gone.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Handle {
+    pub async fn send(&self, job: Job) -> Result<(), SubmitError> {
+        let jobs = self.jobs.as_ref().ok_or_else(|| self.closed())?;
+        jobs.send(job).await.map_err(|_| self.closed())
+    }
+
+    pub fn send_blocking(&self, job: Job) -> Result<(), SubmitError> {
+        let jobs = self.jobs.as_ref().ok_or_else(|| self.closed())?;
+        jobs.blocking_send(job).map_err(|_| self.closed())
+    }
+
+    pub fn closed(&self) -> SubmitError {
+        let why = self.failure.borrow().clone();
+        SubmitError::Closed(why.unwrap_or_else(|| "the node is stopping".to_owned()))
+    }
+
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        loop {
+            if let Some(why) = failure.borrow_and_update().clone() {
+                return why;
+            }
+            if failure.changed().await.is_err() {
+                // The writer ended in order; nothing failed and nothing will.
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // The last clone of the store may be dropped by a callback on the writer's own thread: it ends by itself then.
+        if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// Starts the writer's thread.
+pub(super) fn start(
+    config: &Config,
+    clock: Clock,
+    opened: Opened,
+    signals: Arc<Signals>,
+    counters: Arc<Counters>,
+) -> std::io::Result<Handle> {
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let (failed, failure) = watch::channel(None);
+    let Opened { db, head, catalogue, queued, journal } = opened;
+    counters.queued.store(queued.values().sum(), Ordering::Relaxed);
+    counters.epoch.store(head.position.epoch, Ordering::Relaxed);
+    counters.seq.store(head.position.seq, Ordering::Relaxed);
+    let writer = Writer {
+        db,
+        clock,
+        config: config.clone(),
+        head,
+        memory: Memory::new(catalogue, queued),
+        frame: FrameBuilder::default(),
+        raised: Raised::default(),
+        catalogue_moved: false,
+        journal_bytes: journal.iter().map(|(_, bytes)| bytes).sum(),
+        journal,
+        disk_checked: None,
+        signals,
+        counters,
+    };
+    let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
+        if let Err(error) = writer.run(queue) {
+            tracing::error!(%error, "the store is closed for good");
+            failed.send_replace(Some(error.to_string()));
+        }
+    })?;
+    Ok(Handle { jobs: Some(jobs), failure, thread: Mutex::new(Some(thread)) })
+}
+
+struct Writer {
+    db: Arc<Database>,
+    clock: Clock,
+    config: Config,
+    head: HeadRow,
+    memory: Memory,
+    frame: FrameBuilder,
+    raised: Raised,
+    catalogue_moved: bool,
+    /// Frames that the journal holds: sequence number and bytes.
+    journal: VecDeque<(u64, u64)>,
+    journal_bytes: u64,
+    disk_checked: Option<Instant>,
+    signals: Arc<Signals>,
+    counters: Arc<Counters>,
+}
+
+/// The store cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum Fatal {
+    #[error("cannot write: {0}")]
+    Transaction(#[from] redb::TransactionError),
+    #[error("cannot write: {0}")]
+    Durability(#[from] redb::SetDurabilityError),
+    #[error("cannot write: {0}")]
+    Table(#[from] redb::TableError),
+    #[error("cannot write: {0}")]
+    Storage(#[from] redb::StorageError),
+    #[error("cannot commit: {0}")]
+    Commit(#[from] redb::CommitError),
+    #[error("cannot apply a change: {0}")]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Fatal> {
+        let mut releases = Vec::new();
+        while let Some(first) = queue.blocking_recv() {
+            let began = Instant::now();
+            let outcome = self.commit_waiting(first, &mut queue, &mut releases);
+            if let Err(error) = outcome {
+                let closed = SubmitError::Closed(error.to_string());
+                releases.drain(..).for_each(|release: Release| release(Err(closed.clone())));
+                queue.close();
+                while let Ok(job) = queue.try_recv() {
+                    job.0.refuse(closed.clone());
+                }
+                return Err(error);
+            }
+            let position = self.head.position;
+            if std::mem::take(&mut self.catalogue_moved) {
+                self.signals.catalogue.send_replace(self.memory.catalogue.clone());
+            }
+            self.count(began.elapsed(), releases.len());
+            releases.drain(..).for_each(|release| release(Ok(position)));
+            self.signals.raise(&mut self.raised);
+        }
+        Ok(())
+    }
+
+    /// Applies `first` and all that wait behind it, and commits them as one frame.
+    fn commit_waiting(
+        &mut self,
+        first: Job,
+        queue: &mut mpsc::Receiver<Job>,
+        releases: &mut Vec<Release>,
+    ) -> Result<(), Fatal> {
+        self.check_disk();
+        let now_ms = self.clock.now_ms();
+        let Position { epoch, seq } = self.head.position;
+        let position = Position { epoch, seq: seq + 1 };
+        self.frame.begin(position, now_ms);
+        self.memory.given = 0;
+
+        let mut txn = self.db.begin_write()?;
+        if self.config.commit == Commit::Safe {
+            txn.set_two_phase_commit(true);
+            txn.set_quick_repair(true);
+        }
+        let mut rows = Rows::open(&txn)?;
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(job) = next {
+            self.sequence(job, position, now_ms, &mut rows, releases)?;
+            taken += 1;
+            let room = taken < CHANGES_PER_COMMIT && self.frame.len() < BYTES_PER_COMMIT;
+            next = if room { queue.try_recv().ok() } else { None };
+        }
+        drop(rows);
+        if self.frame.is_empty() {
+            // Every change was refused or had nothing to do.
+            txn.abort()?;
+            return Ok(());
+        }
+        self.append(&txn, position)?;
+        txn.commit()?;
+        if self.frame.len() > FRAME_BYTES_KEPT {
+            self.frame.shrink(FRAME_BYTES_KEPT);
+        }
+        Ok(())
+    }
+
+    fn sequence(
+        &mut self,
+        job: Job,
+        position: Position,
+        now_ms: UnixMs,
+        rows: &mut Rows<'_>,
+        releases: &mut Vec<Release>,
+    ) -> Result<(), Fatal> {
+        let mark = self.frame.mark();
+        self.memory.queued_by_change.clear();
+        let mut seq = Sequencer {
+            rows,
+            frame: &mut self.frame,
+            memory: &mut self.memory,
+            raised: &mut self.raised,
+            position,
+            now_ms,
+        };
+        let Some(release) = job.0.run(&mut seq)? else {
+            self.frame.back_to(mark);
+            return Ok(());
+        };
+        releases.push(release);
+        rows.apply(self.frame.ops_since(mark))?;
+        self.memory.take_over_counts();
+        if std::mem::take(&mut self.raised.catalogue) {
+            self.catalogue_moved = true;
+            let (solutions, settings) = (rows.table(Table::Solutions), rows.table(Table::Settings));
+            self.memory.catalogue = Arc::new(Catalogue::read(solutions, settings)?);
+        }
+        Ok(())
+    }
+
+    /// Appends the frame to the journal, lets the oldest frames beyond the bound go, and moves the head.
+    fn append(&mut self, txn: &WriteTransaction, position: Position) -> Result<(), Fatal> {
+        let bytes = self.frame.bytes();
+        let head = HeadRow { position, chain: self.head.chain.next(bytes) };
+        let mut journal = txn.open_table(JOURNAL)?;
+        journal.insert(position.seq.to_be_bytes().as_slice(), bytes)?;
+        self.journal.push_back((position.seq, bytes.len() as u64));
+        self.journal_bytes += bytes.len() as u64;
+        while self.journal_bytes > self.config.journal_bytes && self.journal.len() > 1 {
+            let Some((seq, bytes)) = self.journal.pop_front() else { break };
+            journal.remove(seq.to_be_bytes().as_slice())?;
+            self.journal_bytes -= bytes;
+        }
+        let mut node = txn.open_table(NODE)?;
+        node.insert(HEAD_KEY, head.encode().as_slice())?;
+        self.head = head;
+        Ok(())
+    }
+
+    fn check_disk(&mut self) {
+        if self.disk_checked.is_some_and(|at| at.elapsed() < DISK_CHECK) {
+            return;
+        }
+        self.disk_checked = Some(Instant::now());
+        let free = disk::free_bytes(&self.config.dir);
+        let low = free.filter(|&free| free < self.config.reserve_bytes);
+        if low.is_some() != self.memory.disk_low.is_some() {
+            let reserve = self.config.reserve_bytes;
+            match low {
+                Some(free) => tracing::warn!(free, reserve, "disk nearly full: new messages are refused"),
+                None => tracing::info!("the disk has room again: new messages are accepted"),
+            }
+        }
+        self.counters.disk_low.store(low.unwrap_or(0), Ordering::Relaxed);
+        self.memory.disk_low = low;
+    }
+
+    fn count(&mut self, took: Duration, changes: usize) {
+        let counters = &self.counters;
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = counters.commit_us.load(Ordering::Relaxed);
+        let average = if before == 0 { took } else { before - before / 16 + took / 16 };
+        counters.commit_us.store(average, Ordering::Relaxed);
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        counters.changes.fetch_add(changes as u64, Ordering::Relaxed);
+        counters.journal_bytes.store(self.journal_bytes, Ordering::Relaxed);
+        counters.accepted.fetch_add(std::mem::take(&mut self.raised.accepted), Ordering::Relaxed);
+        counters.delivered.fetch_add(std::mem::take(&mut self.raised.delivered), Ordering::Relaxed);
+        counters.finished.fetch_add(self.raised.finished.len() as u64, Ordering::Relaxed);
+        counters.queued.store(self.memory.queued.values().sum(), Ordering::Relaxed);
+        counters.seq.store(self.head.position.seq, Ordering::Relaxed);
+    }
+}
