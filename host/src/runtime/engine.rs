@@ -187,6 +187,7 @@ impl Engine {
             linked: Linked { component: linked, handle, outside },
             grants: Arc::new(manifest.grants.clone()),
             limits: manifest.limits.clone(),
+            places: component.resources_required().map_or(1, |required| pool::places(&required)),
         })
     }
 
