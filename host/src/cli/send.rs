@@ -25,8 +25,8 @@ const SLACK: Duration = Duration::from_secs(10);
 /// that comes in time. The content type is guessed from the file's name, or from whether the body is JSON.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  tandem send lead-router form --body '{\"name\": \"Mara\", \"email\": \"mara@example.com\", \"country\": \"AT\"}'
-  tandem send order-totals orders --file order.json --key customer-17
+  tandem send lead-router form --file lead.json --wait
+  tandem send order-totals orders --body '{\"lines\": []}' --key customer-17
   curl -s https://example.com/feed.xml | tandem send feeds items --file - --wait=30s")]
 pub struct Args {
     /// The solution

@@ -180,7 +180,15 @@ mod tests {
             deliveries_dead: 0,
         };
         let output = Output { format: Format::Text, colour: Colour::Off };
-        insta::assert_snapshot!(lines(&picture(Some(node)), output).join("\n"), @"");
+        insta::assert_snapshot!(lines(&picture(Some(node)), output).join("\n"), @r#"
+        sent        accepted 812   refused 0   unanswered 0
+        messages    handled 809   rejected 31   queued 6
+        deliveries  delivered 479   pending 2   tried again 9   dead 0
+        receipts    p50 1.2 ms   p99 4.8 ms
+        CRM         477 leads, 2 alerts; 503 5 times, answer lost 0 times, slow 0 times
+
+          41 s  the CRM refuses lead 477: 503
+        "#);
         insta::assert_snapshot!(line(&picture(Some(node))), @"");
         assert!(line(&picture(None)).contains("the node does not say how it is"));
     }
