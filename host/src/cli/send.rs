@@ -130,9 +130,10 @@ fn body(args: &Args) -> Result<(Vec<u8>, Option<String>), Failure> {
     let (bytes, guessed) = match (&args.file, &args.body) {
         (Some(dash), _) if dash == "-" => {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| {
-                Failure::failed("file", format!("cannot read standard input: {e}"))
-            })?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map_err(|e| Failure::failed("file", format!("cannot read standard input: {e}")))?;
             let kind = kind_of_bytes(&bytes);
             (bytes, Some(kind))
         }
