@@ -16,7 +16,7 @@ pub struct Table {
 pub struct Cell(String, Style);
 
 impl Cell {
-    pub fn plain(text: impl ToString) -> Self {
+    pub fn plain(text: &(impl ToString + ?Sized)) -> Self {
         Self(one_line(&text.to_string()), Style::Plain)
     }
 
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn columns_line_up_also_in_colour() {
         let mut table = Table::new(&["NAME", "STATE", "N"]);
-        table.row([Cell::plain("lead-router"), Cell::word("running"), Cell::plain(3)]);
-        table.row([Cell::plain("ö"), Cell::word("paused"), Cell::plain(12)]);
+        table.row([Cell::plain(&"lead-router"), Cell::word("running"), Cell::plain(&3)]);
+        table.row([Cell::plain(&"ö"), Cell::word("paused"), Cell::plain(&12)]);
         let off = Output { format: Format::Text, colour: Colour::Off };
         assert_eq!(
             table.lines(off),
