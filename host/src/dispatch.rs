@@ -57,7 +57,12 @@ impl Dispatch {
     ) -> Arc<Self> {
         let workers = Workers::new(config.threads, config.handlers);
         let catalogue = store.catalogue();
-        let shared = Arc::new(lane::Shared { store: store.clone(), loader, clock: clock.clone(), catalogue });
+        let shared = Arc::new(lane::Shared {
+            store: store.clone(),
+            loader,
+            clock: clock.clone(),
+            catalogue,
+        });
         let dispatch = Arc::new(Self { shared, workers, lanes: Mutex::default() });
         // What waited when the node stopped is woken once; a lane without messages goes back to sleep at once.
         let known: Vec<_> = store.catalogue().borrow().solutions.values().map(|s| s.no).collect();
@@ -91,9 +96,8 @@ impl Dispatch {
 
     fn wake(&self, no: SolutionNo) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes
-            .entry(no)
-            .or_insert_with(|| Lane::new(no, self.shared.clone(), &self.workers));
+        let lane =
+            lanes.entry(no).or_insert_with(|| Lane::new(no, self.shared.clone(), &self.workers));
         lane.wake();
     }
 }

@@ -4,7 +4,9 @@ use std::{convert::Infallible, error::Error};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -23,7 +25,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await.ok();
+            http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .await
+                .ok();
         });
     }
 }

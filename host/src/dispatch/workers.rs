@@ -87,8 +87,10 @@ impl<R: Run> Workers<R> {
                 tracing::warn!("a handler still runs; it will be run again after the next start");
                 break;
             }
-            state =
-                self.changed.wait_timeout(state, left).map_or_else(|e| e.into_inner().0, |(s, _)| s);
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .map_or_else(|e| e.into_inner().0, |(s, _)| s);
         }
     }
 
@@ -217,7 +219,9 @@ mod tests {
         workers.submit(job(move || drop(released.lock().unwrap().recv())));
         let (done, is_done) = mpsc::channel();
         workers.submit(job(move || done.send(()).unwrap()));
-        is_done.recv_timeout(Duration::from_secs(10)).expect("the short one runs beside the long one");
+        is_done
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the short one runs beside the long one");
         drop(release);
         workers.stop();
     }

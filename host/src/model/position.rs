@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Where a change stands in the journal: the epoch it was made in and the number of its frame.
 ///
 /// The chain hash that completes a position (`(epoch, seq, chain)`) is in the frame itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position {
     pub epoch: u64,
     pub seq: u64,

@@ -195,7 +195,11 @@ pub enum ApplyError {
 
 impl<'txn> Rows<'txn> {
     pub(super) fn open(txn: &'txn redb::WriteTransaction) -> Result<Self, redb::TableError> {
-        Table::ALL.into_iter().map(|table| txn.open_table(table.definition())).collect::<Result<_, _>>().map(Self)
+        Table::ALL
+            .into_iter()
+            .map(|table| txn.open_table(table.definition()))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(super) fn table(&self, table: Table) -> &redb::Table<'txn, &'static [u8], &'static [u8]> {
@@ -242,7 +246,8 @@ mod tests {
         frame.begin(Position { epoch: 1, seq: 2 }, 3);
         frame.put(Table::State, b"key", &[7; 300]);
         for cut in 0..frame.len() {
-            let outcome = Frame::decode(&frame.bytes()[..cut]).map(|f| f.ops().all(|op| op.is_ok()));
+            let outcome =
+                Frame::decode(&frame.bytes()[..cut]).map(|f| f.ops().all(|op| op.is_ok()));
             // Cut right after the header it is an empty frame; everywhere else it shows.
             assert!(outcome != Ok(true) || cut == HEADER_BYTES, "cut at {cut}");
         }

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
 use super::{
-    row::{Row, RowError, SolutionNo, after_prefix, state::{read_state_key, state_key}},
+    row::{
+        Row, RowError, SolutionNo, after_prefix,
+        state::{read_state_key, state_key},
+    },
     table::{Definition, Table},
 };
 

@@ -377,7 +377,9 @@ impl Writer {
         if low.is_some() != self.memory.disk_low.is_some() {
             let reserve = self.config.reserve_bytes;
             match low {
-                Some(free) => tracing::warn!(free, reserve, "disk nearly full: new messages are refused"),
+                Some(free) => {
+                    tracing::warn!(free, reserve, "disk nearly full: new messages are refused")
+                }
                 None => tracing::info!("the disk has room again: new messages are accepted"),
             }
         }
