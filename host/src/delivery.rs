@@ -74,7 +74,6 @@ struct Stage {
 }
 
 impl Stage {
-    #[expect(clippy::disallowed_methods, reason = "the tasks are joined by the set they are in")]
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let store = self.shared.store.clone();
         let wake: &Notify = &store.signals().outbox;

@@ -66,7 +66,9 @@ impl Dispatch {
         let dispatch = Arc::new(Self { shared, workers, lanes: Mutex::default() });
         // What waited when the node stopped is woken once; a lane without messages goes back to sleep at once.
         let known: Vec<_> = store.catalogue().borrow().solutions.values().map(|s| s.no).collect();
-        known.into_iter().for_each(|no| dispatch.wake(no));
+        for no in known {
+            dispatch.wake(no);
+        }
         tasks.spawn("dispatch", {
             let dispatch = dispatch.clone();
             |stop| dispatch.run(store, stop)
@@ -79,7 +81,9 @@ impl Dispatch {
         loop {
             tokio::select! {
                 solutions = store.signals().ready.wait() => {
-                    solutions.into_iter().for_each(|no| self.wake(no));
+                    for no in solutions {
+                        self.wake(no);
+                    }
                 }
                 _ = stop.wait_for(|&stop| stop) => break,
             }

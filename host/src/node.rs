@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},

@@ -10,6 +10,7 @@ use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 use super::{Shared, status};
 use crate::net::problem::Problem;
 
+#[expect(clippy::too_many_lines, reason = "one table of all counters")]
 pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Problem> {
     let counters = house.store.counters();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

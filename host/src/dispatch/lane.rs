@@ -62,9 +62,9 @@ pub(super) struct Shared {
 pub(super) struct Lane {
     no: SolutionNo,
     shared: Arc<Shared>,
-    workers: Weak<Workers<Lane>>,
+    workers: Weak<Workers<Self>>,
     /// For `Arc`s to itself.
-    this: Weak<Lane>,
+    this: Weak<Self>,
     /// Waiting for a place, or running.
     queued: AtomicBool,
     /// Something came since the last run began.

@@ -49,7 +49,7 @@ const PERMIT_BYTES: u64 = 1 << 10;
 /// How long a sender waits for room in the in-flight bound before it is told to come again.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// A body must be here within this time.
-const BODY_WAIT: Duration = Duration::from_secs(60);
+const BODY_WAIT: Duration = Duration::from_mins(1);
 
 /// Bounds of taking messages in.
 #[derive(Debug, Clone)]

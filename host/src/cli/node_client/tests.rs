@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    http::{StatusCode, Uri, header},
+    http::{Uri, header},
     response::IntoResponse,
 };
 use serde_json::{Value, json};

@@ -33,7 +33,7 @@ impl Change for Due {
         seq.scan(Table::Timers, &[], |key, value| {
             match (read_timer_key(key), TimerRow::decode(value)) {
                 (Some((due_ms, id)), Ok(row)) if due_ms <= self.now_ms => {
-                    due.push((due_ms, id, row))
+                    due.push((due_ms, id, row));
                 }
                 (Some(_), Ok(_)) => return false,
                 (None, _) => damage = Some(ReadError::Key("timers")),

@@ -138,7 +138,7 @@ fn publish(seq: &mut Sequencer<'_, '_>, parent: MessageId, publication: Publicat
     match receiver.map(|s| (s, check_source(s, &message.content.source, "message"))) {
         Some((receiver, Ok(()))) => keep(seq, receiver, message),
         Some((receiver, Err(refusal))) => {
-            keep_dead(seq, receiver.no, &solution, message, refusal.to_string())
+            keep_dead(seq, receiver.no, &solution, message, refusal.to_string());
         }
         None => {
             let reason = format!("solution `{solution}` was not deployed when this was published");
