@@ -18,6 +18,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 }
 
 #[tokio::main]
+#[expect(clippy::disallowed_methods, reason = "nothing stops it but its end")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7401".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
