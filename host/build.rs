@@ -2,7 +2,9 @@
 //! example solutions, built as components.
 
 use std::{
-    env, fmt::Write as _, fs,
+    env,
+    fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     process::{Command, exit},
 };
@@ -15,7 +17,9 @@ fn main() {
     let host = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = host.parent().expect("the crate is a member of the workspace").to_path_buf();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for path in ["example-plugins", "plugin-sdk", "wit", "host/templates", "Cargo.toml", "Cargo.lock"] {
+    for path in
+        ["example-plugins", "plugin-sdk", "wit", "host/templates", "Cargo.toml", "Cargo.lock"]
+    {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
@@ -60,7 +64,9 @@ fn files_below(folder: &Path) -> Vec<(String, PathBuf)> {
         let name = name.to_owned();
         if path.is_dir() {
             files.extend(
-                files_below(&path).into_iter().map(|(below, file)| (format!("{name}/{below}"), file)),
+                files_below(&path)
+                    .into_iter()
+                    .map(|(below, file)| (format!("{name}/{below}"), file)),
             );
         } else {
             files.push((name, path));
@@ -106,36 +112,62 @@ fn has_target() -> bool {
     let Ok(output) = rustc.args(["--print", "target-libdir", "--target", TARGET]).output() else {
         return false;
     };
-    output.status.success()
-        && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
 }
 
 fn build_examples(root: &Path, target_dir: &Path) {
     let mut cargo = clean(Command::new(env::var_os("CARGO").expect("cargo sets it")));
-    cargo.current_dir(root).args(["build", "--locked", "--profile", "component", "--target", TARGET]);
+    cargo.current_dir(root).args([
+        "build",
+        "--locked",
+        "--profile",
+        "component",
+        "--target",
+        TARGET,
+    ]);
     cargo.arg("--target-dir").arg(target_dir);
     for example in EXAMPLES {
         cargo.args(["-p", example]);
     }
-    let output = cargo.output().unwrap_or_else(|e| refuse(&format!("cargo cannot be started: {e}")));
+    let output =
+        cargo.output().unwrap_or_else(|e| refuse(&format!("cargo cannot be started: {e}")));
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         for line in said.lines() {
             println!("cargo::error={line}");
         }
-        refuse("the example solutions inside `tandem demo` do not build; cargo's own words are above");
+        refuse(
+            "the example solutions inside `tandem demo` do not build; cargo's own words are above",
+        );
     }
 }
 
 /// Without what the outer cargo, clippy or a coverage run put into the environment: a component is built the same way
 /// whoever asks.
 fn clean(mut command: Command) -> Command {
-    const KEPT: [&str; 6] =
-        ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
+    const KEPT: [&str; 6] = [
+        "CARGO_HOME",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
     const DROPPED: [&str; 14] = [
-        "RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER",
-        "CLIPPY_ARGS", "CLIPPY_CONF_DIR", "LLVM_PROFILE_FILE", "MAKEFLAGS", "MFLAGS", "TARGET", "HOST",
-        "PROFILE", "OPT_LEVEL",
+        "RUSTFLAGS",
+        "RUSTDOCFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_LINKER",
+        "CLIPPY_ARGS",
+        "CLIPPY_CONF_DIR",
+        "LLVM_PROFILE_FILE",
+        "MAKEFLAGS",
+        "MFLAGS",
+        "TARGET",
+        "HOST",
+        "PROFILE",
+        "OPT_LEVEL",
     ];
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };

@@ -14,9 +14,8 @@ use crate::cli::exit::{Exit, Failure};
 /// Echoes a request as JSON, refuses below `/api/v1/no`, and is no node below `/api/v1/proxy`.
 async fn node() -> String {
     let echo = async |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-        let text = |name: HeaderName| {
-            headers.get(name).map(|value| value.to_str().unwrap().to_owned())
-        };
+        let text =
+            |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         Json(json!({
             "method": method.as_str(),
             "uri": uri.to_string(),
