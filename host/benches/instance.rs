@@ -119,6 +119,7 @@ fn both_at_once(handler: &Arc<dyn Handler>, message: &Message) -> f64 {
     f64::from(2 * ROUNDS * MESSAGES) / started.elapsed().as_secs_f64()
 }
 
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 fn main() {
     let mut args = env::args().skip(1).filter(|arg| arg != "--bench");
     let bytes = match args.next() {

@@ -131,7 +131,8 @@ impl Stage {
             self.more = false;
             let snapshot = self.shared.store.read()?;
             let deliveries = snapshot.table(Table::Deliveries)?;
-            let from = self.cursor.map_or_else(Vec::new, |key| [&key.to_bytes()[..], &[0]].concat());
+            let from =
+                self.cursor.map_or_else(Vec::new, |key| [&key.to_bytes()[..], &[0]].concat());
             let mut taken = 0;
             snapshot.table(Table::Outbox)?.scan(&from, |key, value| {
                 if taken == SCAN {
@@ -147,7 +148,9 @@ impl Stage {
                 let due_ms = match delivery.map(|delivery| delivery.status) {
                     None => 0,
                     Some(DeliveryStatusRow::Again { due_ms }) => due_ms,
-                    Some(DeliveryStatusRow::Delivered | DeliveryStatusRow::Dead) => return Ok(true),
+                    Some(DeliveryStatusRow::Delivered | DeliveryStatusRow::Dead) => {
+                        return Ok(true);
+                    }
                 };
                 self.queue.add(key, effect(&row), due_ms);
                 Ok(true)

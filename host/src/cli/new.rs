@@ -87,6 +87,7 @@ fn render(text: &str, name: &Name) -> String {
 }
 
 /// A crate must not be called like a keyword or like what it is built with.
+#[expect(clippy::too_many_lines, reason = "one list of all names")]
 fn refuse_what_cargo_cannot_name(name: &Name) -> Result<(), Failure> {
     const TAKEN: &[&str] = &[
         "abstract",

@@ -49,7 +49,9 @@ pub(super) struct Shared {
 pub(super) enum Next {
     /// Delivered, dead or gone.
     Over,
-    Again { due_ms: UnixMs },
+    Again {
+        due_ms: UnixMs,
+    },
 }
 
 #[derive(Debug)]
@@ -79,14 +81,16 @@ impl Attempt {
             return Ok(None);
         };
         let key = delivery_key(row.id(), self.key.index);
-        let made = snapshot.get::<DeliveryRow>(Table::Deliveries, &key)?.map_or(0, |d| d.attempts.len());
+        let made =
+            snapshot.get::<DeliveryRow>(Table::Deliveries, &key)?.map_or(0, |d| d.attempts.len());
         Ok(Some((row, u32::try_from(made).unwrap_or(u32::MAX))))
     }
 
     async fn deliver(self, row: OutboxRow, made: u32) -> Next {
         let delivery = policy(&self.shared.catalogue.borrow(), &row);
         let id = row.id();
-        let headers = row.headers.into_iter().map(|(name, value)| (name, value.into_vec())).collect();
+        let headers =
+            row.headers.into_iter().map(|(name, value)| (name, value.into_vec())).collect();
         let OutboxRow { solution_no, method, url, body, order, .. } = row;
         let asked = Request { method, url, headers, body, order };
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Where a change stands in the journal: the epoch it was made in and the number of its frame.
 ///
 /// The chain hash that completes a position (`(epoch, seq, chain)`) is in the frame itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position {
     pub epoch: u64,
     pub seq: u64,
@@ -24,6 +26,7 @@ impl fmt::Display for Position {
 pub struct Chain(pub [u8; 32]);
 
 impl Chain {
+    #[must_use]
     pub fn next(self, frame: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0);

@@ -264,6 +264,7 @@ impl Loader for Engine {
         component: &[u8],
         manifest: &Manifest,
     ) -> Result<Arc<dyn Handler>, handler::LoadError> {
-        self.load(digest, component, manifest).map_err(|error| handler::LoadError(error.to_string()))
+        self.load(digest, component, manifest)
+            .map_err(|error| handler::LoadError(error.to_string()))
     }
 }

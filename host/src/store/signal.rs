@@ -83,9 +83,8 @@ impl ReadySignal {
     /// Waits until some solution has new messages; returns which.
     pub async fn wait(&self) -> BTreeSet<SolutionNo> {
         loop {
-            let solutions = std::mem::take(
-                &mut *self.solutions.lock().unwrap_or_else(PoisonError::into_inner),
-            );
+            let solutions =
+                std::mem::take(&mut *self.solutions.lock().unwrap_or_else(PoisonError::into_inner));
             if !solutions.is_empty() {
                 return solutions;
             }

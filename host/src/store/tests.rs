@@ -214,7 +214,10 @@ async fn the_journal_makes_the_same_rows_and_its_chain_holds() {
     f.settle(effects, Next::Done).await;
     f.settle(Effects::default(), Next::Again { due_ms: f.clock.now_ms() + 5 }).await;
     f.settle(Effects::default(), Next::Dead { reason: "r".into() }).await;
-    f.store.submit(SetSetting { scope: Scope::Global, name: name("s"), json: "1".into() }).await.unwrap();
+    f.store
+        .submit(SetSetting { scope: Scope::Global, name: name("s"), json: "1".into() })
+        .await
+        .unwrap();
 
     let mut rows = BTreeMap::new();
     let (mut chain, mut seq) = (Chain::default(), 0);
@@ -262,7 +265,10 @@ async fn the_oldest_frames_go_when_the_journal_is_at_its_bound() {
     drop(snapshot);
     drop(store);
     let store = Store::open(&config, Clock::system()).unwrap();
-    store.submit(SetSetting { scope: Scope::Global, name: name("s"), json: "1".into() }).await.unwrap();
+    store
+        .submit(SetSetting { scope: Scope::Global, name: name("s"), json: "1".into() })
+        .await
+        .unwrap();
     assert_eq!(store.read().unwrap().head().unwrap().position.seq, 101);
 }
 

@@ -408,9 +408,10 @@ impl Writer {
         let low = free.filter(|&free| free < self.config.reserve_bytes);
         if low.is_some() != self.memory.disk_low.is_some() {
             let reserve = self.config.reserve_bytes;
-            match low {
-                Some(free) => tracing::warn!(free, reserve, "disk nearly full: new messages are refused"),
-                None => tracing::info!("the disk has room again: new messages are accepted"),
+            if let Some(free) = low {
+                tracing::warn!(free, reserve, "disk nearly full: new messages are refused");
+            } else {
+                tracing::info!("the disk has room again: new messages are accepted");
             }
         }
         self.counters.disk_low.store(low.unwrap_or(0), Ordering::Relaxed);

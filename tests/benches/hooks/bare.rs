@@ -4,12 +4,15 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 
 use crate::Outcome;
 
 #[tokio::main]
+#[expect(clippy::disallowed_methods, reason = "nothing stops it but its end")]
 pub async fn serve(address: SocketAddr) -> Outcome<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     loop {
@@ -17,7 +20,10 @@ pub async fn serve(address: SocketAddr) -> Outcome<()> {
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
             // A connection that breaks is no concern of the others.
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await.ok();
+            http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .await
+                .ok();
         });
     }
 }

@@ -62,7 +62,8 @@ impl Node {
             let answer = self.ask("GET", "/api/v1/status", "")?;
             let (_, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;
             let status: serde_json::Value = serde_json::from_str(body)?;
-            let pending = if delivered { status["deliveries"]["pending"].as_u64() } else { Some(0) };
+            let pending =
+                if delivered { status["deliveries"]["pending"].as_u64() } else { Some(0) };
             if status["messages"]["queued"] == 0 && pending == Some(0) {
                 return Ok(());
             }

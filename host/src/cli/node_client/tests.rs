@@ -1,10 +1,6 @@
 //! The client against a small server of its own.
 
-use axum::{
-    Json, Router,
-    http::{StatusCode, Uri, header},
-    response::IntoResponse,
-};
+use axum::{Json, Router, http::Uri, response::IntoResponse};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -33,7 +29,7 @@ async fn node() -> String {
             detail: "There is no solution `x`.\nThere are: a, \x1b[31mb".into(),
             code: "unknown-solution".into(),
         };
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        let kind = [(CONTENT_TYPE, "application/problem+json")];
         (StatusCode::NOT_FOUND, kind, serde_json::to_string(&problem).unwrap()).into_response()
     };
     let router = Router::new()

@@ -115,7 +115,7 @@ fn what_was_never_answered_may_be_there_or_not() {
 
 #[test]
 fn many_faults_of_a_kind_are_one_line() {
-    let sent: Vec<Sent> = (0..9).map(|n| self::sent(&n.to_string(), What::Heartbeat)).collect();
+    let sent: Vec<Sent> = (0..9).map(|n| sent(&n.to_string(), What::Heartbeat)).collect();
     let facts = Facts { found: HashMap::new(), totals: BTreeMap::new(), ..right(&sent) };
     let facts = Facts { received: Received::default(), ..facts };
     assert_eq!(judge(&facts).faults, ["9 messages with a receipt are lost: 0, 1, 2, 3, 4, …"]);
