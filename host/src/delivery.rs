@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
@@ -35,6 +35,8 @@ use queue::{Effect, Queue};
 
 /// Effects known in memory; the rest waits in the store.
 const KNOWN_MAX: usize = 200_000;
+/// Requests and results that are not on disk yet, together.
+const UNRECORDED_MAX: usize = 4096;
 /// Rows that one look at the outbox takes.
 const SCAN: usize = 1024;
 /// The longest sleep, so that a clock that was set is noticed.
@@ -53,19 +55,23 @@ pub struct Config {
 /// Starts delivering what waits and what comes.
 pub fn start(config: Config, store: Store, client: Client, clock: Clock, tasks: &Tasks) {
     let catalogue = store.catalogue();
+    let (answered, answers) = mpsc::channel(config.concurrency.max(1));
     let stage = Stage {
         queue: Queue::new(config.concurrency, config.per_target),
         attempts: JoinSet::new(),
+        answers,
         cursor: None,
         more: true,
-        shared: Arc::new(attempt::Shared { store, client, clock, catalogue }),
+        shared: Arc::new(attempt::Shared { store, client, clock, catalogue, answered }),
     };
     tasks.spawn("delivery", |stop| stage.run(stop));
 }
 
 struct Stage {
     queue: Queue,
+    /// Requests, and results on their way to the disk.
     attempts: JoinSet<(OutboxKey, Next)>,
+    answers: mpsc::Receiver<OutboxKey>,
     /// The last outbox row that was taken into the queue.
     cursor: Option<OutboxKey>,
     /// There may be rows behind the cursor.
@@ -82,18 +88,27 @@ impl Stage {
                 tracing::error!(%error, "the outbox cannot be read");
             }
             let now_ms = self.shared.clock.now_ms();
-            while let Some(key) = self.queue.next(now_ms) {
+            while self.attempts.len() < UNRECORDED_MAX
+                && let Some(key) = self.queue.next(now_ms)
+            {
                 let attempt = Attempt { key, shared: self.shared.clone() };
                 self.attempts.spawn(attempt.make());
             }
             let wait = self.queue.sleep(now_ms).unwrap_or(NAP).min(NAP);
             tokio::select! {
                 Some(done) = self.attempts.join_next() => self.take_back(done),
+                Some(key) = self.answers.recv() => {
+                    self.queue.answered(key);
+                    while let Ok(key) = self.answers.try_recv() {
+                        self.queue.answered(key);
+                    }
+                }
                 () = wake.notified() => self.more = true,
                 () = tokio::time::sleep(wait) => {}
                 _ = stop.wait_for(|&stop| stop) => break,
             }
         }
+        self.answers.close();
         // What is not answered by then is sent again after the next start, with the same key.
         let drain = async { while self.attempts.join_next().await.is_some() {} };
         tokio::time::timeout(DRAIN, drain).await.ok();

@@ -54,11 +54,11 @@ impl Table {
         };
         let head = line(&mut self.head.iter().map(|title| (*title, Style::Head)));
         let rows = self.rows.iter().map(|row| line(&mut row.iter().map(|c| (c.0.as_str(), c.1))));
-        std::iter::once(head).chain(rows).collect()
+        std::iter::once(head).chain(rows).map(|line| line.trim_end().to_owned()).collect()
     }
 
     pub fn print(&self, output: Output) -> Result<(), Failure> {
-        self.lines(output).into_iter().try_for_each(|line| output.line(line.trim_end()))
+        self.lines(output).into_iter().try_for_each(|line| output.line(line))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     decide::{Decision, decide},
@@ -37,6 +40,8 @@ pub(super) struct Shared {
     pub client: Client,
     pub clock: Clock,
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// Told when a request is over, before that is on disk: its place is free for another.
+    pub answered: mpsc::Sender<OutboxKey>,
 }
 
 /// What the queue is told.
@@ -98,6 +103,8 @@ impl Attempt {
             Err(error) => Err(CallError::Unsendable(error.to_string())),
         };
         let attempt = attempt_row(&result, started_ms, began.elapsed());
+        // When the stage has gone, nobody needs the place.
+        self.shared.answered.send(self.key).await.ok();
         let (next, told) = self.next(&result, made + 1, &delivery);
         let Request { method, url, .. } = asked;
         let change = Deliver { key: self.key, id, solution_no, method, url, attempt, next };

@@ -16,6 +16,10 @@ pub trait Change: Send + 'static {
     /// What the asker learns when it is on disk.
     type Answer: Send + 'static;
 
+    /// Whether somebody waits for it. What nobody waits for may linger a moment, so that it shares its commit with
+    /// what comes next.
+    const AWAITED: bool = true;
+
     /// Turns the change into operations on rows, seeing all changes before it. Checks first, writes then.
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<Self::Answer, ChangeError>;
 }

@@ -52,6 +52,8 @@ pub enum Next {
 impl Change for Settle {
     type Answer = ();
 
+    const AWAITED: bool = false;
+
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
         for settled in self.attempts {
             settle(seq, self.solution_no, settled)?;
