@@ -69,7 +69,7 @@ pub struct Runtime {
 pub struct Ingress {
     /// Connections at once; further ones wait to be accepted.
     pub max_connections: usize,
-    /// Bodies that are being received or wait to be kept, together, in bytes; beyond it senders get 429.
+    /// Bodies that are being received or wait to be kept, together, in bytes; beyond it senders get 503.
     pub in_flight: u64,
 }
 
