@@ -32,10 +32,12 @@ pub enum Table {
     DeadLetters = 11,
     /// When each schedule ticked last.
     Schedules = 12,
+    /// Solutions that fail and are left alone for a while.
+    Breakers = 13,
 }
 
 impl Table {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Solutions,
         Self::Blobs,
         Self::Settings,
@@ -48,6 +50,7 @@ impl Table {
         Self::Deliveries,
         Self::DeadLetters,
         Self::Schedules,
+        Self::Breakers,
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
@@ -73,6 +76,7 @@ impl Table {
             Self::Deliveries => "deliveries",
             Self::DeadLetters => "dead_letters",
             Self::Schedules => "schedules",
+            Self::Breakers => "breakers",
         })
     }
 }
@@ -93,6 +97,6 @@ mod tests {
             assert_eq!(Table::from_number(table as u8), Some(table));
         }
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(13), None);
+        assert_eq!(Table::from_number(14), None);
     }
 }
