@@ -56,36 +56,63 @@ fn has_target() -> bool {
     let Ok(output) = rustc.args(["--print", "target-libdir", "--target", TARGET]).output() else {
         return false;
     };
-    output.status.success()
-        && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
 }
 
 fn run_cargo(root: &Path, target_dir: &Path, packages: &[&str]) {
     let mut cargo = clean(Command::new(env::var_os("CARGO").expect("cargo sets it")));
-    cargo.current_dir(root).args(["build", "--locked", "--profile", "component", "--target", TARGET]);
+    cargo.current_dir(root).args([
+        "build",
+        "--locked",
+        "--profile",
+        "component",
+        "--target",
+        TARGET,
+    ]);
     cargo.arg("--target-dir").arg(target_dir);
     for package in packages {
         cargo.args(["-p", package]);
     }
-    let output = cargo.output().unwrap_or_else(|e| refuse(&format!("cargo cannot be started: {e}")));
+    let output =
+        cargo.output().unwrap_or_else(|e| refuse(&format!("cargo cannot be started: {e}")));
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         for line in said.lines() {
             println!("cargo::error={line}");
         }
-        refuse(&format!("{} do not build as components; cargo's own words are above", packages.join(", ")));
+        refuse(&format!(
+            "{} do not build as components; cargo's own words are above",
+            packages.join(", ")
+        ));
     }
 }
 
 /// Without what the outer cargo, clippy or a coverage run put into the environment: a component is built the same way
 /// whoever asks.
 fn clean(mut command: Command) -> Command {
-    const KEPT: [&str; 6] =
-        ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
+    const KEPT: [&str; 6] = [
+        "CARGO_HOME",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
     const DROPPED: [&str; 14] = [
-        "RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER",
-        "CLIPPY_ARGS", "CLIPPY_CONF_DIR", "LLVM_PROFILE_FILE", "MAKEFLAGS", "MFLAGS", "TARGET", "HOST",
-        "PROFILE", "OPT_LEVEL",
+        "RUSTFLAGS",
+        "RUSTDOCFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_LINKER",
+        "CLIPPY_ARGS",
+        "CLIPPY_CONF_DIR",
+        "LLVM_PROFILE_FILE",
+        "MAKEFLAGS",
+        "MFLAGS",
+        "TARGET",
+        "HOST",
+        "PROFILE",
+        "OPT_LEVEL",
     ];
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };

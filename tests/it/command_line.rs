@@ -9,7 +9,9 @@ use crate::TANDEM;
 fn a_node_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let nobody = Receiver::closed();
-    for command in [&["status"][..], &["solutions"], &["messages", "list"], &["send", "a", "b", "--body", ""]] {
+    for command in
+        [&["status"][..], &["solutions"], &["messages", "list"], &["send", "a", "b", "--body", ""]]
+    {
         let url = nobody.url("");
         let arguments = [command, &["--node", &url]].concat();
         let told = TANDEM.run(folder.path(), &arguments).expect(3);
@@ -36,7 +38,10 @@ fn what_is_not_there_and_what_is_no_command() {
         (&["send", "nobody", "in", "--body", "x"], "unknown-solution"),
     ] {
         let told = node.tandem(command).expect(4);
-        assert!(told.out.is_empty() && told.err.contains(&format!("[{code}]")), "{command:?}: {told}");
+        assert!(
+            told.out.is_empty() && told.err.contains(&format!("[{code}]")),
+            "{command:?}: {told}"
+        );
     }
     node.tandem(&["messages", "show", "no-id"]).expect(1);
     node.tandem(&["messages", "list", "--status", "lost"]).expect(2);
@@ -50,16 +55,34 @@ fn what_is_not_there_and_what_is_no_command() {
 fn sending_by_hand() {
     let node = TANDEM.node();
     node.deploy(&Solution::probe());
-    let receipt = node.tandem(&["send", "probe", "in", "--body", "{\"do\": \"ok\"}", "--json"]).expect(0).json();
+    let receipt = node
+        .tandem(&["send", "probe", "in", "--body", "{\"do\": \"ok\"}", "--json"])
+        .expect(0)
+        .json();
     node.wait_for_status(receipt["id"].as_str().unwrap(), "done");
-    let echo = ["send", "probe", "in", "--body", "{\"do\": \"echo\"}", "--header", "x-a=b", "--key", "k", "--wait=30s"];
+    let echo = [
+        "send",
+        "probe",
+        "in",
+        "--body",
+        "{\"do\": \"echo\"}",
+        "--header",
+        "x-a=b",
+        "--key",
+        "k",
+        "--wait=30s",
+    ];
     let echoed = node.tandem(&echo).expect(0).json();
-    assert_eq!((&echoed["key"], &echoed["content_type"]), (&json!("k"), &json!("application/json")));
+    assert_eq!(
+        (&echoed["key"], &echoed["content_type"]),
+        (&json!("k"), &json!("application/json"))
+    );
     assert!(echoed["headers"].as_array().unwrap().contains(&json!(["x-a", "b"])), "{echoed}");
     node.tandem(&["send", "probe", "in", "--body", "{\"do\": \"reject\"}", "--wait=30s"]).expect(1);
     let status = node.tandem(&["status", "--json"]).expect(0).json();
     assert_eq!(status["messages"]["handled"], 3);
-    let listed = node.tandem(&["messages", "list", "--solution", "probe", "--json"]).expect(0).json();
+    let listed =
+        node.tandem(&["messages", "list", "--solution", "probe", "--json"]).expect(0).json();
     assert_eq!(listed["messages"].as_array().map(Vec::len), Some(3));
 }
 

@@ -9,8 +9,9 @@ use crate::TANDEM;
 
 fn node(attempts: u32) -> NodeUnderTest {
     let node = TANDEM.node();
-    let delivery =
-        format!("[delivery]\nattempts = {attempts}\ntimeout = \"300ms\"\nbackoff = \"20ms\"\nmax_backoff = \"40ms\"");
+    let delivery = format!(
+        "[delivery]\nattempts = {attempts}\ntimeout = \"300ms\"\nbackoff = \"20ms\"\nmax_backoff = \"40ms\""
+    );
     node.deploy(&Solution::probe().with(&delivery));
     node
 }
@@ -33,7 +34,7 @@ fn what_passes_is_tried_again_with_the_same_key() {
         ("/429", Answer::Status(429)),
         ("/hang", Answer::Hang),
         ("/late", Answer::Late(Duration::from_secs(2))),
-        ("/midway", Answer::CloseMidway),
+        ("/head", Answer::CloseInHead),
     ] {
         receiver.script(path, [bad.clone(), bad, Answer::Status(204)]);
         let id = send(&node, json!([{ "url": receiver.url(path), "body": path }]));
@@ -46,7 +47,10 @@ fn what_passes_is_tried_again_with_the_same_key() {
         }
         let calls = receiver.calls_to(path);
         assert_eq!(calls.len(), 3, "{path}");
-        assert!(calls.iter().all(|call| call.key() == format!("{id}-0") && call.body == path), "{calls:?}");
+        assert!(
+            calls.iter().all(|call| call.key() == format!("{id}-0") && call.body == path),
+            "{calls:?}"
+        );
     }
 }
 
@@ -58,7 +62,10 @@ fn a_receiver_that_refuses_connections_gets_it_when_it_is_back() {
         node.message(&id)["deliveries"][0]["tries"].as_array().is_some_and(|tries| tries.len() >= 2)
     });
     let error = tries(&node.message(&id))[0]["error"].clone();
-    assert!(error.as_str().is_some_and(|e| e.starts_with("the server refuses connections")), "{error}");
+    assert!(
+        error.as_str().is_some_and(|e| e.starts_with("the server refuses connections")),
+        "{error}"
+    );
     receiver.open();
     node.wait_for_delivery(&id, 0, "delivered");
     assert_eq!(receiver.calls().len(), 1);
@@ -67,13 +74,27 @@ fn a_receiver_that_refuses_connections_gets_it_when_it_is_back() {
 #[test]
 fn retry_after_is_kept_to() {
     let (node, receiver) = (node(10), Receiver::start());
-    let wait = Answer::With { status: 429, headers: vec![("retry-after", "1".to_owned())], body: "slow down" };
+    let wait = Answer::With {
+        status: 429,
+        headers: vec![("retry-after", "1".to_owned())],
+        body: "slow down",
+    };
     receiver.script("/", [wait, Answer::Status(200)]);
     let id = send(&node, json!([{ "url": receiver.url("/") }]));
     let message = node.wait_for_delivery(&id, 0, "delivered");
     assert_eq!(tries(&message)[0]["answer"], "slow down");
     let calls = receiver.calls();
     assert!(calls[1].at - calls[0].at >= Duration::from_millis(950), "{calls:?}");
+}
+
+#[test]
+fn a_status_counts_also_if_the_body_breaks_off() {
+    let (node, receiver) = (node(10), Receiver::start());
+    receiver.script("/", [Answer::CloseInBody]);
+    let id = send(&node, json!([{ "url": receiver.url("/") }]));
+    let message = node.wait_for_delivery(&id, 0, "delivered");
+    assert_eq!(tries(&message)[0]["answer"], "the second half of");
+    assert_eq!(receiver.calls().len(), 1);
 }
 
 #[test]
@@ -112,7 +133,10 @@ fn after_the_last_attempt_it_is_dead_and_can_be_tried_again_or_given_up() {
     node.call("POST", &format!("deliveries/{id}/0/retry"), None).problem(404, "unknown-delivery");
 
     node.call("POST", &format!("deliveries/{id}/1/discard"), None).expect(204);
-    assert_eq!(node.api("status")["deliveries"], json!({ "pending": 0, "delivered": 1, "dead": 0 }));
+    assert_eq!(
+        node.api("status")["deliveries"],
+        json!({ "pending": 0, "delivered": 1, "dead": 0 })
+    );
     node.call("POST", &format!("deliveries/{id}/1/discard"), None).problem(404, "unknown-delivery");
     node.call("POST", &format!("deliveries/{id}/9/retry"), None).problem(404, "unknown-delivery");
     assert_eq!(receiver.calls().len(), 5);
@@ -123,7 +147,12 @@ fn an_ordered_lane_stays_in_order_while_others_go_through() {
     let (node, receiver) = (node(100), Receiver::start());
     receiver.script("/lane", [500, 500, 503, 500, 200].map(Answer::Status));
     let lane: Vec<_> = (0..6)
-        .map(|n| send(&node, json!([{ "url": receiver.url("/lane"), "body": n.to_string(), "order": "crm" }])))
+        .map(|n| {
+            send(
+                &node,
+                json!([{ "url": receiver.url("/lane"), "body": n.to_string(), "order": "crm" }]),
+            )
+        })
         .collect();
     // Held up by nothing.
     let other = Receiver::start();

@@ -40,7 +40,9 @@ impl Senders {
             };
             let body = format!("body {}", self.next.fetch_add(1, Ordering::Relaxed));
             // No answer, no receipt: what came of such a message is open.
-            let Ok(response) = Request::post("/hooks/lean/in", body.clone()).send(address) else { continue };
+            let Ok(response) = Request::post("/hooks/lean/in", body.clone()).send(address) else {
+                continue;
+            };
             let id = response.expect(202).json()["id"].as_str().unwrap().to_owned();
             let before = self.receipts.lock().unwrap().insert(id, body);
             assert_eq!(before, None, "an id was given twice");
@@ -50,7 +52,8 @@ impl Senders {
 
 #[test]
 fn every_receipt_is_done_once() {
-    let rounds = env::var("TANDEM_KILL_ROUNDS").ok().map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let rounds =
+        env::var("TANDEM_KILL_ROUNDS").ok().map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let (mut node, receiver) = (TANDEM.node(), Receiver::start());
     node.deploy(&Solution::lean().with("[delivery]\nattempts = 100\nbackoff = \"20ms\""));
     node.set("lean", "sink", &json!(receiver.url("/sink")));
@@ -64,7 +67,8 @@ fn every_receipt_is_done_once() {
         }
         for round in 0..rounds {
             *senders.address.write().unwrap() = Some(node.address);
-            let (before, enough) = (senders.receipts.lock().unwrap().len(), rand::random_range(1..150));
+            let (before, enough) =
+                (senders.receipts.lock().unwrap().len(), rand::random_range(1..150));
             wait_until(&format!("round {round} has {enough} receipts"), || {
                 senders.receipts.lock().unwrap().len() >= before + enough
             });
@@ -87,7 +91,8 @@ impl Drop for StopAtEnd<'_> {
 
 fn audit(node: &NodeUnderTest, receiver: &Receiver, receipts: &BTreeMap<String, String>) {
     wait_until("everything is handled and delivered", || {
-        node.api("solutions/lean")["queued"] == 0 && node.api("status")["deliveries"]["pending"] == 0
+        node.api("solutions/lean")["queued"] == 0
+            && node.api("status")["deliveries"]["pending"] == 0
     });
     let stored = all_messages(node);
     for id in receipts.keys() {

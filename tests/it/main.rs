@@ -17,4 +17,5 @@ mod store_at_start;
 mod tidy;
 
 /// The command under test.
-const TANDEM: tandem_tests::Program = tandem_tests::Program(env!("CARGO_BIN_EXE_tandem-under-test"));
+const TANDEM: tandem_tests::Program =
+    tandem_tests::Program(env!("CARGO_BIN_EXE_tandem-under-test"));

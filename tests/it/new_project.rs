@@ -41,9 +41,14 @@ fn a_new_project_tests_builds_deploys_and_answers() {
     let node = TANDEM.node();
     let path = project.to_str().unwrap();
     let deployed = node.tandem(&["deploy", path]).expect(0);
-    assert!(deployed.out.contains("greeter 0.1.0") && deployed.out.contains("is revision 1"), "{deployed}");
+    assert!(
+        deployed.out.contains("greeter 0.1.0") && deployed.out.contains("is revision 1"),
+        "{deployed}"
+    );
     for visit in 1..=2 {
-        let reply = node.tandem(&["send", "greeter", "web", "--body", "{\"name\": \"Ada\"}", "--wait=30s"]).expect(0);
+        let reply = node
+            .tandem(&["send", "greeter", "web", "--body", "{\"name\": \"Ada\"}", "--wait=30s"])
+            .expect(0);
         assert!(reply.out.contains("Ada") && reply.out.contains(&visit.to_string()), "{reply}");
     }
     TANDEM.run(&place, &["new", "greeter"]).expect(1);

@@ -26,7 +26,11 @@ fn a_message_is_kept_handled_and_delivered() {
     assert_eq!(message["status"], "done");
     assert_eq!(message["seq"], receipt["seq"]);
     assert_eq!(message["key"], "mara");
-    assert_eq!(message["headers"], json!([["x-form", "landing"]]), "what is for the node is not kept");
+    assert_eq!(
+        message["headers"],
+        json!([["x-form", "landing"]]),
+        "what is for the node is not kept"
+    );
     assert_eq!(message["body"]["text"], LEAD);
     let attempt = &message["tries"][0];
     assert_eq!((&attempt["outcome"], &attempt["reply_status"]), (&json!("done"), &json!(201)));
@@ -44,9 +48,19 @@ fn a_message_is_kept_handled_and_delivered() {
 
     let shown = node.tandem(&["messages", "show", id]).expect(0).out;
     for told in [
-        id, "lead-router/form", "done", "mara", "x-form: landing", "attempt 1: done", "replied 201",
-        "lead 1 of dach", "state written: leads/dach", "outbox: 1 request", "delivery 0, try 1: 200",
-        "delivery 0: delivered after 1 try", &format!("idempotency key {id}-0"),
+        id,
+        "lead-router/form",
+        "done",
+        "mara",
+        "x-form: landing",
+        "attempt 1: done",
+        "replied 201",
+        "lead 1 of dach",
+        "state written: leads/dach",
+        "outbox: 1 request",
+        "delivery 0, try 1: 200",
+        "delivery 0: delivered after 1 try",
+        &format!("idempotency key {id}-0"),
     ] {
         assert!(shown.contains(told), "`{told}` is not told in\n{shown}");
     }

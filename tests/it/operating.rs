@@ -23,7 +23,10 @@ fn settings_are_set_read_and_unset() {
     assert_eq!(ask(&node, &setting), json!("42"));
 
     let listed = node.tandem(&["settings", "list"]).expect(0).out;
-    assert!(listed.contains("global") && listed.contains("probe") && listed.contains("limit"), "{listed}");
+    assert!(
+        listed.contains("global") && listed.contains("probe") && listed.contains("limit"),
+        "{listed}"
+    );
     assert_eq!(node.tandem(&["settings", "get", "limit"]).expect(0).json(), json!(42));
     node.tandem(&["settings", "unset", "limit", "--solution", "probe"]).expect(0);
     assert_eq!(ask(&node, &setting), json!(42));
@@ -51,7 +54,10 @@ fn state_is_listed_and_read() {
     let listed = node.tandem(&["state", "list", "probe", "--prefix", "a/"]).expect(0).out;
     assert!(listed.contains("value of a/2") && !listed.contains("value of b"), "{listed}");
     assert_eq!(node.tandem(&["state", "get", "probe", "a/1"]).expect(0).out, "value of a/1\n");
-    assert_eq!(node.tandem(&["state", "get", "probe", "a/1", "--raw"]).expect(0).out, "value of a/1");
+    assert_eq!(
+        node.tandem(&["state", "get", "probe", "a/1", "--raw"]).expect(0).out,
+        "value of a/1"
+    );
     let told = node.tandem(&["state", "get", "probe", "c"]).expect(4);
     assert!(told.err.contains("[unknown-key]"), "{told}");
     node.tandem(&["state", "list", "nobody"]).expect(4);
@@ -74,9 +80,14 @@ fn versions_come_and_go_back() {
     node.restart();
     let probe = node.api("solutions/probe");
     assert_eq!(probe["version"], "0.1.0");
-    let active: Vec<_> = probe["versions"].as_array().unwrap().iter().map(|v| v["active"].clone()).collect();
+    let active: Vec<_> =
+        probe["versions"].as_array().unwrap().iter().map(|v| v["active"].clone()).collect();
     assert_eq!(active, [true, false]);
-    assert_eq!(ask(&node, &json!({ "do": "count" })), json!(2), "state is the solution's, not the version's");
+    assert_eq!(
+        ask(&node, &json!({ "do": "count" })),
+        json!(2),
+        "state is the solution's, not the version's"
+    );
     let id = node.api("messages?limit=1")["messages"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(node.message(&id)["tries"][0]["version"], "0.1.0");
 
@@ -113,8 +124,13 @@ fn a_solution_with_messages_is_not_removed() {
 fn a_stop_in_order_finishes_what_runs() {
     let mut node = TANDEM.node();
     node.deploy(&Solution::probe());
-    let id = node.accept("probe/in", json!({ "do": "all", "asks": [{ "do": "sleep", "ms": 500 }, { "do": "count" }] }));
-    tandem_tests::wait_until("it is taken up", || node.api("status")["messages"]["queued"] == 0 || node.message(&id)["attempts"] == 0);
+    let id = node.accept(
+        "probe/in",
+        json!({ "do": "all", "asks": [{ "do": "sleep", "ms": 500 }, { "do": "count" }] }),
+    );
+    tandem_tests::wait_until("it is taken up", || {
+        node.api("status")["messages"]["queued"] == 0 || node.message(&id)["attempts"] == 0
+    });
     assert_eq!(node.stop(), Some(0), "{}", node.log());
     assert!(!node.data_dir().join("listen").exists());
     node.run();

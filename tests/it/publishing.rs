@@ -7,7 +7,10 @@ use crate::TANDEM;
 
 fn node() -> NodeUnderTest {
     let node = TANDEM.node();
-    node.deploy(&Solution::probe().replace("publish = [\"probe\"]", "publish = [\"probe\", \"other\", \"gone\"]"));
+    node.deploy(
+        &Solution::probe()
+            .replace("publish = [\"probe\"]", "publish = [\"probe\", \"other\", \"gone\"]"),
+    );
     node
 }
 
@@ -21,7 +24,8 @@ fn publish(node: &NodeUnderTest, message: serde_json::Value) -> (String, String)
 fn a_message_goes_to_another_solution_once() {
     let node = node();
     node.deploy(&Solution::probe().named("other"));
-    let (parent, id) = publish(&node, json!({ "solution": "other", "key": "k", "body": { "do": "count" } }));
+    let (parent, id) =
+        publish(&node, json!({ "solution": "other", "key": "k", "body": { "do": "count" } }));
     let message = node.wait_for_status(&id, "done");
     assert_eq!((&message["solution"], &message["source"]), (&json!("other"), &json!("again")));
     assert_eq!((&message["parent"], &message["key"]), (&json!(parent), &json!("k")));
@@ -51,14 +55,23 @@ fn what_nobody_can_handle_is_a_dead_letter_that_says_why() {
     let node = node();
     let (parent, id) = publish(&node, json!({ "solution": "gone", "body": 1 }));
     let message = node.message(&id);
-    assert_eq!((&message["status"], &message["solution"], &message["parent"]), (&json!("dead"), &json!("gone"), &json!(parent)));
+    assert_eq!(
+        (&message["status"], &message["solution"], &message["parent"]),
+        (&json!("dead"), &json!("gone"), &json!(parent))
+    );
     assert_eq!(message["reason"], "solution `gone` was not deployed when this was published");
 
     node.deploy(&Solution::lean().named("other"));
     let (_, id) = publish(&node, json!({ "solution": "other", "source": "in", "body": 1 }));
-    assert_eq!(node.message(&id)["reason"], "source `in` of solution `other` is a webhook, not a message");
+    assert_eq!(
+        node.message(&id)["reason"],
+        "source `in` of solution `other` is a webhook, not a message"
+    );
     let (_, id) = publish(&node, json!({ "solution": "other", "source": "elsewhere", "body": 1 }));
-    assert_eq!(node.message(&id)["reason"], "solution `other` has no source `elsewhere`; it has in");
+    assert_eq!(
+        node.message(&id)["reason"],
+        "solution `other` has no source `elsewhere`; it has in"
+    );
 
     // Once it is deployed, a retry reaches it.
     node.deploy(&Solution::probe().named("gone"));

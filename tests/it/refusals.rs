@@ -43,7 +43,12 @@ fn every_refusal_has_its_code_and_keeps_nothing() {
         (post(HOOK).header("tandem-key", ""), 400, "bad-key", "512"),
         (post(HOOK).header("x-big", &big_header), 431, "headers-too-large", "32768"),
         (Request::post(HOOK, vec![b'a'; 1025]), 413, "body-too-large", "1024 bytes"),
-        (post(HOOK).body(Body::Chunked(vec![b'a'; 1025], 100)), 413, "body-too-large", "1024 bytes"),
+        (
+            post(HOOK).body(Body::Chunked(vec![b'a'; 1025], 100)),
+            413,
+            "body-too-large",
+            "1024 bytes",
+        ),
         (post("/nowhere"), 404, "unknown-path", "nothing"),
         (post("/api/v1/nowhere"), 404, "unknown-path", "nothing"),
     ] {
@@ -110,7 +115,10 @@ fn a_paused_solution_accepts_and_handles_after_it_is_resumed() {
     // Also over a restart it waits.
     node.restart();
     let probe = node.api("solutions/probe");
-    assert_eq!((&probe["state"], &probe["reason"], &probe["queued"]), (&json!("paused"), &json!("moving"), &json!(5)));
+    assert_eq!(
+        (&probe["state"], &probe["reason"], &probe["queued"]),
+        (&json!("paused"), &json!("moving"), &json!(5))
+    );
     assert!(ids.iter().all(|id| node.message(id)["attempts"] == 0));
     node.call("POST", "solutions/probe/resume", Some(&nothing)).expect(204);
     for id in &ids {
@@ -169,7 +177,8 @@ fn who_waits_is_told_what_came_of_it() {
     assert_eq!(node.message(id)["status"], "done");
     assert_eq!(wait(json!({ "do": "ok" })).expect(200).json()["status"], "done");
 
-    let detail = wait(json!({ "do": "reject", "reason": "no such customer" })).problem(422, "rejected");
+    let detail =
+        wait(json!({ "do": "reject", "reason": "no such customer" })).problem(422, "rejected");
     assert_eq!(detail, "no such customer");
     let detail = wait(json!({ "do": "trap" })).problem(502, "not-handled");
     assert!(detail.contains("tandem messages show"), "{detail}");

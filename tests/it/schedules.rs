@@ -8,7 +8,8 @@ use tandem_tests::{NodeUnderTest, Solution, wait_until};
 
 use crate::TANDEM;
 
-const EVERY_SECOND: &str = "[[source]]\nname = \"tick\"\nkind = \"schedule\"\ncron = \"* * * * * *\"";
+const EVERY_SECOND: &str =
+    "[[source]]\nname = \"tick\"\nkind = \"schedule\"\ncron = \"* * * * * *\"";
 
 fn ticks(node: &NodeUnderTest) -> Vec<Value> {
     node.api("messages?source=tick&limit=1000")["messages"].as_array().unwrap().clone()
@@ -67,7 +68,13 @@ fn a_paused_schedule_does_not_tick() {
     node.tandem(&["solutions", "pause", "lean", "--source", "tick"]).expect(0);
     let before = ticks(&node).len();
     // Two of another schedule's ticks are two seconds.
-    node.deploy(&Solution::lean().named("clock").replace("[grants]", &format!("{EVERY_SECOND}\n\n[grants]")));
-    wait_until("the other ticks", || ticks(&node).iter().filter(|tick| tick["solution"] == "clock").count() >= 3);
+    node.deploy(
+        &Solution::lean()
+            .named("clock")
+            .replace("[grants]", &format!("{EVERY_SECOND}\n\n[grants]")),
+    );
+    wait_until("the other ticks", || {
+        ticks(&node).iter().filter(|tick| tick["solution"] == "clock").count() >= 3
+    });
     assert_eq!(ticks(&node).iter().filter(|tick| tick["solution"] == "lean").count(), before);
 }

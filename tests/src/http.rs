@@ -1,7 +1,8 @@
 //! HTTP/1.1 as bytes on a socket: what a test wants to send is not always what a client library would.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    fmt::{self, Write as _},
+    io::{self, BufRead, BufReader, Read},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -63,23 +64,23 @@ impl Request {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        let written = stream.write_all(&self.bytes());
+        let written = io::Write::write_all(&mut stream, &self.bytes());
         Response::read(&mut BufReader::new(stream)).map_err(|error| written.err().unwrap_or(error))
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n", self.method, self.path);
-        for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+        let Self { method, path, headers, body } = self;
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            write!(head, "{name}: {value}\r\n").expect("a string takes all text");
         }
-        match &self.body {
+        match body {
             Body::Sized(body) => {
-                head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-                [head.as_bytes(), body].concat()
+                let length = format!("content-length: {}\r\n\r\n", body.len());
+                [head.as_bytes(), length.as_bytes(), body].concat()
             }
             Body::Chunked(body, size) => {
-                head.push_str("transfer-encoding: chunked\r\n\r\n");
-                let mut bytes = head.into_bytes();
+                let mut bytes = [head.as_bytes(), b"transfer-encoding: chunked\r\n\r\n"].concat();
                 for chunk in body.chunks(*size) {
                     bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
                     bytes.extend([chunk, b"\r\n"].concat());
@@ -114,6 +115,7 @@ impl Response {
     }
 
     /// Checks that it has this status, and hands itself on.
+    #[must_use]
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self}");
@@ -135,8 +137,8 @@ impl Response {
     }
 }
 
-impl std::fmt::Display for Response {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}\n{}", self.status, self.headers, self.text())
     }
 }

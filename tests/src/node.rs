@@ -43,7 +43,8 @@ impl NodeUnderTest {
 
     /// Its `tandem.toml` from the next start on.
     pub fn configure(&self, config: &str) {
-        fs::write(self.folder.path().join("tandem.toml"), config).expect("a test's folder can be written");
+        fs::write(self.folder.path().join("tandem.toml"), config)
+            .expect("a test's folder can be written");
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -94,8 +95,11 @@ impl NodeUnderTest {
     pub fn stop(&mut self) -> Option<i32> {
         let mut process = self.process.take().expect("it runs");
         let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(pid.expect("a process has an id"), rustix::process::Signal::TERM)
-            .expect("a child can be asked to stop");
+        rustix::process::kill_process(
+            pid.expect("a process has an id"),
+            rustix::process::Signal::TERM,
+        )
+        .expect("a child can be asked to stop");
         program::wait_for_end(&mut process)
     }
 
@@ -121,7 +125,9 @@ impl NodeUnderTest {
     /// Sends a request to it.
     #[track_caller]
     pub fn send(&self, request: &Request) -> Response {
-        request.send(self.address).unwrap_or_else(|e| panic!("{} {}: {e}", request.method, request.path))
+        request
+            .send(self.address)
+            .unwrap_or_else(|e| panic!("{} {}: {e}", request.method, request.path))
     }
 
     fn get(&self, path: &str) -> std::io::Result<Response> {
@@ -135,7 +141,7 @@ impl NodeUnderTest {
 
     /// Sends a message and gives the id in its receipt.
     #[track_caller]
-    pub fn accept(&self, hook: &str, body: impl ToString) -> String {
+    pub fn accept(&self, hook: &str, body: impl std::fmt::Display) -> String {
         let receipt = self.post(&format!("/hooks/{hook}"), body.to_string()).expect(202).json();
         assert_eq!(receipt["durability"], 1, "{receipt}");
         text(&receipt["id"])
@@ -195,7 +201,8 @@ impl NodeUnderTest {
     #[track_caller]
     pub fn wait_for_delivery(&self, id: &str, index: usize, status: &str) -> Value {
         wait_for(&format!("delivery {index} of {id} is {status}: {:#}", self.message(id)), || {
-            Some(self.message(id)).filter(|message| message["deliveries"][index]["status"] == status)
+            Some(self.message(id))
+                .filter(|message| message["deliveries"][index]["status"] == status)
         })
     }
 

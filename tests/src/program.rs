@@ -50,6 +50,7 @@ pub struct Told {
 
 impl Told {
     /// Checks the exit code, and hands itself on.
+    #[must_use]
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
@@ -70,7 +71,11 @@ impl std::fmt::Display for Told {
 
 /// Runs to the end; who does not end by the deadline is killed, and the test fails.
 pub fn finish(command: &mut Command) -> Told {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be run");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be run");
     let (out, err) = (drain(child.stdout.take()), drain(child.stderr.take()));
     let code = wait_for_end(&mut child);
     Told { code, out: out.recv().unwrap_or_default(), err: err.recv().unwrap_or_default() }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
     io::{self, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
@@ -17,13 +18,19 @@ use crate::http::{Headers, find, read_body, read_head};
 #[derive(Debug, Clone)]
 pub enum Answer {
     Status(u16),
-    With { status: u16, headers: Vec<(&'static str, String)>, body: &'static str },
+    With {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: &'static str,
+    },
     /// 200, after a while.
     Late(Duration),
     /// Never; until the other side gives up.
     Hang,
-    /// The head and half of the body, and then nothing more.
-    CloseMidway,
+    /// Half of the head, and then nothing more: nobody knows what it would have said.
+    CloseInHead,
+    /// 200 and half of the body, and then nothing more.
+    CloseInBody,
 }
 
 /// One request as it arrived.
@@ -140,7 +147,8 @@ fn serve(stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> {
                 reader.get_mut().write_all(&response(200, &[], ""))?;
             }
             Answer::Hang => return reader.read_to_end(&mut Vec::new()).map(drop),
-            Answer::CloseMidway => {
+            Answer::CloseInHead => return reader.get_mut().write_all(b"HTTP/1.1 20"),
+            Answer::CloseInBody => {
                 let whole = response(200, &[], "the second half of this never comes");
                 return reader.get_mut().write_all(&whole[..whole.len() - 17]);
             }
@@ -157,7 +165,7 @@ fn next(scripts: &mut BTreeMap<String, VecDeque<Answer>>, path: &str) -> Answer 
 fn response(status: u16, headers: &[(&str, String)], body: &str) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        write!(text, "{name}: {value}\r\n").expect("a string takes all text");
     }
     format!("{text}\r\n{body}").into_bytes()
 }

@@ -35,11 +35,17 @@ impl Solution {
     }
 
     pub fn order_totals() -> Self {
-        solution!("../../example-plugins/order-totals/solution.toml", "TANDEM_COMPONENT_ORDER_TOTALS")
+        solution!(
+            "../../example-plugins/order-totals/solution.toml",
+            "TANDEM_COMPONENT_ORDER_TOTALS"
+        )
     }
 
     pub fn uptime_watch() -> Self {
-        solution!("../../example-plugins/uptime-watch/solution.toml", "TANDEM_COMPONENT_UPTIME_WATCH")
+        solution!(
+            "../../example-plugins/uptime-watch/solution.toml",
+            "TANDEM_COMPONENT_UPTIME_WATCH"
+        )
     }
 
     pub fn alerts() -> Self {
@@ -85,11 +91,11 @@ impl Solution {
 
     /// Writes both files into a folder, for commands that take one.
     pub fn write_to(&self, folder: &Path) {
-        let lines = self.manifest.lines().map(|line| match line.starts_with("component = ") {
-            true => "component = \"component.wasm\"",
-            false => line,
-        });
-        let manifest = lines.map(|line| format!("{line}\n")).collect::<String>();
+        let mut lines: Vec<_> = self.manifest.lines().collect();
+        if let Some(line) = lines.iter_mut().find(|line| line.starts_with("component = ")) {
+            *line = "component = \"component.wasm\"";
+        }
+        let manifest = lines.join("\n") + "\n";
         fs::write(folder.join("solution.toml"), manifest).expect("a test's folder can be written");
         fs::write(folder.join("component.wasm"), &self.component).expect("as above");
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Far longer than anything takes here, also on a machine that is busy with other things.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Looks until there is something; panics with `what` at the deadline.
