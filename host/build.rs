@@ -51,7 +51,9 @@ fn files_below(folder: &Path) -> Vec<(String, PathBuf)> {
         let name = name.to_owned();
         if path.is_dir() {
             files.extend(
-                files_below(&path).into_iter().map(|(below, file)| (format!("{name}/{below}"), file)),
+                files_below(&path)
+                    .into_iter()
+                    .map(|(below, file)| (format!("{name}/{below}"), file)),
             );
         } else {
             files.push((name, path));

@@ -23,6 +23,10 @@ use tandem::{
     runtime::{Config, Engine},
 };
 
+/// The one that a node runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: u32 = 7;
 const MESSAGES: u32 = 20_000;
 
@@ -42,13 +46,14 @@ impl View for OneKey {
         Ok(Vec::new())
     }
 
-    fn setting(&self, _name: &str) -> Option<String> {
-        None
+    /// Where the example solutions look for the URL they send to.
+    fn setting(&self, name: &str) -> Option<String> {
+        matches!(name, "sink" | "crm_url").then(|| "\"https://crm.example.com/v1\"".to_owned())
     }
 }
 
 fn manifest() -> Manifest {
-    let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
+    let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_mins(1) };
     let name = |text: &str| text.parse().expect("a name");
     let to = Target::Origin {
         scheme: "https".to_owned(),
@@ -83,18 +88,25 @@ fn message(body: Vec<u8>) -> Message {
     }
 }
 
-/// Microseconds a message, of the best of several rounds: the others had more of the machine's noise.
+/// Microseconds of processor time a message, of the best of several rounds: the others had more of the machine's noise.
 fn best(handler: &dyn Handler, message: &Message) -> f64 {
     (0..ROUNDS)
         .map(|_| {
-            let started = Instant::now();
+            let started = processor_time();
             for _ in 0..MESSAGES {
                 let handled = handler.handle(message, 1, &OneKey);
                 assert!(matches!(handled.outcome, Outcome::Done { .. }), "{handled:?}");
             }
-            started.elapsed().as_secs_f64() * 1e6 / f64::from(MESSAGES)
+            processor_time().saturating_sub(started).as_secs_f64() * 1e6 / f64::from(MESSAGES)
         })
         .fold(f64::INFINITY, f64::min)
+}
+
+/// How long this thread has run: what others do on the machine does not count.
+fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts it");
+    let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.expect("its first number"))
 }
 
 fn both_at_once(handler: &Arc<dyn Handler>, message: &Message) -> f64 {
@@ -107,6 +119,7 @@ fn both_at_once(handler: &Arc<dyn Handler>, message: &Message) -> f64 {
     f64::from(2 * ROUNDS * MESSAGES) / started.elapsed().as_secs_f64()
 }
 
+#[expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 fn main() {
     let mut args = env::args().skip(1).filter(|arg| arg != "--bench");
     let bytes = match args.next() {
@@ -119,6 +132,12 @@ fn main() {
     let handler = engine.load(Digest::of(&bytes), &bytes, &manifest()).expect("a solution");
     println!("load (compile)        {:>9.1} ms", started.elapsed().as_secs_f64() * 1e3);
     let message = message(body);
-    println!("fresh instance + call {:>9.2} us/message, one thread", best(&*handler, &message));
-    println!("                      {:>9.0} messages/s, two threads", both_at_once(&handler, &message));
+    println!(
+        "fresh instance + call {:>9.2} us of processor time a message",
+        best(&*handler, &message)
+    );
+    println!(
+        "                      {:>9.0} messages/s on two threads",
+        both_at_once(&handler, &message)
+    );
 }

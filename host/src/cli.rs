@@ -3,6 +3,12 @@
 //! Standard output is data, standard error everything else; `cli/exit.rs` holds the exit codes. Only `run`, `check` and the
 //! check at the end of `build` work in this process, through `cli/house.rs`.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "the top floor reads the environment, ends the process, and its tasks end with it"
+)]
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -12,7 +12,11 @@ use axum::{
 
 use crate::{
     dispatch::Dispatch,
-    model::{clock::{Clock, UnixMs}, limits::COMPONENT_BYTES_MAX, name::Name},
+    model::{
+        clock::{Clock, UnixMs},
+        limits::COMPONENT_BYTES_MAX,
+        name::Name,
+    },
     net::problem::Problem,
     runtime::Engine,
     store::Store,

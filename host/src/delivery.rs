@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
@@ -35,6 +35,8 @@ use queue::{Effect, Queue};
 
 /// Effects known in memory; the rest waits in the store.
 const KNOWN_MAX: usize = 200_000;
+/// Requests and results that are not on disk yet, together.
+const UNRECORDED_MAX: usize = 4096;
 /// Rows that one look at the outbox takes.
 const SCAN: usize = 1024;
 /// The longest sleep, so that a clock that was set is noticed.
@@ -53,19 +55,23 @@ pub struct Config {
 /// Starts delivering what waits and what comes.
 pub fn start(config: Config, store: Store, client: Client, clock: Clock, tasks: &Tasks) {
     let catalogue = store.catalogue();
+    let (answered, answers) = mpsc::channel(config.concurrency.max(1));
     let stage = Stage {
         queue: Queue::new(config.concurrency, config.per_target),
         attempts: JoinSet::new(),
+        answers,
         cursor: None,
         more: true,
-        shared: Arc::new(attempt::Shared { store, client, clock, catalogue }),
+        shared: Arc::new(attempt::Shared { store, client, clock, catalogue, answered }),
     };
     tasks.spawn("delivery", |stop| stage.run(stop));
 }
 
 struct Stage {
     queue: Queue,
+    /// Requests, and results on their way to the disk.
     attempts: JoinSet<(OutboxKey, Next)>,
+    answers: mpsc::Receiver<OutboxKey>,
     /// The last outbox row that was taken into the queue.
     cursor: Option<OutboxKey>,
     /// There may be rows behind the cursor.
@@ -74,7 +80,6 @@ struct Stage {
 }
 
 impl Stage {
-    #[expect(clippy::disallowed_methods, reason = "the tasks are joined by the set they are in")]
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let store = self.shared.store.clone();
         let wake: &Notify = &store.signals().outbox;
@@ -83,18 +88,27 @@ impl Stage {
                 tracing::error!(%error, "the outbox cannot be read");
             }
             let now_ms = self.shared.clock.now_ms();
-            while let Some(key) = self.queue.next(now_ms) {
+            while self.attempts.len() < UNRECORDED_MAX
+                && let Some(key) = self.queue.next(now_ms)
+            {
                 let attempt = Attempt { key, shared: self.shared.clone() };
                 self.attempts.spawn(attempt.make());
             }
             let wait = self.queue.sleep(now_ms).unwrap_or(NAP).min(NAP);
             tokio::select! {
                 Some(done) = self.attempts.join_next() => self.take_back(done),
+                Some(key) = self.answers.recv() => {
+                    self.queue.answered(key);
+                    while let Ok(key) = self.answers.try_recv() {
+                        self.queue.answered(key);
+                    }
+                }
                 () = wake.notified() => self.more = true,
                 () = tokio::time::sleep(wait) => {}
                 _ = stop.wait_for(|&stop| stop) => break,
             }
         }
+        self.answers.close();
         // What is not answered by then is sent again after the next start, with the same key.
         let drain = async { while self.attempts.join_next().await.is_some() {} };
         tokio::time::timeout(DRAIN, drain).await.ok();
@@ -117,7 +131,8 @@ impl Stage {
             self.more = false;
             let snapshot = self.shared.store.read()?;
             let deliveries = snapshot.table(Table::Deliveries)?;
-            let from = self.cursor.map_or_else(Vec::new, |key| [&key.to_bytes()[..], &[0]].concat());
+            let from =
+                self.cursor.map_or_else(Vec::new, |key| [&key.to_bytes()[..], &[0]].concat());
             let mut taken = 0;
             snapshot.table(Table::Outbox)?.scan(&from, |key, value| {
                 if taken == SCAN {
@@ -133,7 +148,9 @@ impl Stage {
                 let due_ms = match delivery.map(|delivery| delivery.status) {
                     None => 0,
                     Some(DeliveryStatusRow::Again { due_ms }) => due_ms,
-                    Some(DeliveryStatusRow::Delivered | DeliveryStatusRow::Dead) => return Ok(true),
+                    Some(DeliveryStatusRow::Delivered | DeliveryStatusRow::Dead) => {
+                        return Ok(true);
+                    }
                 };
                 self.queue.add(key, effect(&row), due_ms);
                 Ok(true)

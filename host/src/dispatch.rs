@@ -57,11 +57,18 @@ impl Dispatch {
     ) -> Arc<Self> {
         let workers = Workers::new(config.threads, config.handlers);
         let catalogue = store.catalogue();
-        let shared = Arc::new(lane::Shared { store: store.clone(), loader, clock: clock.clone(), catalogue });
+        let shared = Arc::new(lane::Shared {
+            store: store.clone(),
+            loader,
+            clock: clock.clone(),
+            catalogue,
+        });
         let dispatch = Arc::new(Self { shared, workers, lanes: Mutex::default() });
         // What waited when the node stopped is woken once; a lane without messages goes back to sleep at once.
         let known: Vec<_> = store.catalogue().borrow().solutions.values().map(|s| s.no).collect();
-        known.into_iter().for_each(|no| dispatch.wake(no));
+        for no in known {
+            dispatch.wake(no);
+        }
         tasks.spawn("dispatch", {
             let dispatch = dispatch.clone();
             |stop| dispatch.run(store, stop)
@@ -74,7 +81,9 @@ impl Dispatch {
         loop {
             tokio::select! {
                 solutions = store.signals().ready.wait() => {
-                    solutions.into_iter().for_each(|no| self.wake(no));
+                    for no in solutions {
+                        self.wake(no);
+                    }
                 }
                 _ = stop.wait_for(|&stop| stop) => break,
             }
@@ -91,9 +100,8 @@ impl Dispatch {
 
     fn wake(&self, no: SolutionNo) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes
-            .entry(no)
-            .or_insert_with(|| Lane::new(no, self.shared.clone(), &self.workers));
+        let lane =
+            lanes.entry(no).or_insert_with(|| Lane::new(no, self.shared.clone(), &self.workers));
         lane.wake();
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -49,12 +48,16 @@ pub enum NodeError {
     Store(#[from] store::open::OpenError),
     #[error(transparent)]
     Engine(#[from] runtime::EngineError),
-    #[error("cannot listen on {address}: {source}; give --listen another address, or stop who has it")]
+    #[error(
+        "cannot listen on {address}: {source}; give --listen another address, or stop who has it"
+    )]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot write {}: {source}", file.display())]
     Folder { file: PathBuf, source: io::Error },
     /// Nothing that was acknowledged is lost; what was not is refused.
-    #[error("the store failed and is closed: {0}; the node stops, so that nothing is accepted that cannot be kept")]
+    #[error(
+        "the store failed and is closed: {0}; the node stops, so that nothing is accepted that cannot be kept"
+    )]
     StoreFailed(String),
 }
 
@@ -84,7 +87,10 @@ impl Node {
         let webhooks = webhook::Config { in_flight_bytes: config.ingress.in_flight };
         let webhooks = Webhooks::new(&webhooks, store.clone());
         let dispatch = Dispatch::start(
-            &dispatch::Config { threads: config.runtime.threads, handlers: config.runtime.instances },
+            &dispatch::Config {
+                threads: config.runtime.threads,
+                handlers: config.runtime.instances,
+            },
             store.clone(),
             Arc::new(engine.clone()),
             clock.clone(),
@@ -111,7 +117,8 @@ impl Node {
             started_ms: clock.now_ms(),
             clock,
         };
-        let service = Front { webhooks: Arc::new(webhooks), router: control::router(Arc::new(house)) };
+        let service =
+            Front { webhooks: Arc::new(webhooks), router: control::router(Arc::new(house)) };
         let server = http_server::Config {
             max_connections: config.ingress.max_connections,
             ..http_server::Config::default()

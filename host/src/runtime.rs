@@ -4,13 +4,12 @@
 //! and what it asks for is handed back as [`Effects`](crate::contract::handler::Effects). Every message gets a
 //! fresh instance, so nothing but those effects outlives it.
 //!
-//! In the order things happen: [`component`] refuses what cannot run here, `cache` keeps compiled code, `instance`
+//! In the order things happen: `component` refuses what cannot run here, `cache` keeps compiled code, `instance`
 //! handles a message, `host_call` answers what the component asks meanwhile, `fault` says what it came to.
 
-pub mod component;
-pub mod component_fault;
-pub mod engine;
-
+mod component;
+mod component_fault;
+mod engine;
 mod import;
 mod cache;
 mod instance;
@@ -35,6 +34,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use cache::CacheError;
 pub use component::Checked;
 pub use component_fault::ComponentFault;
 pub use engine::{Config, Engine, EngineError, LoadError};

@@ -25,6 +25,8 @@ pub mod signal;
 pub mod snapshot;
 pub mod table;
 mod writer;
+#[cfg(test)]
+mod tests;
 
 pub use catalogue::Catalogue;
 pub use change::{Change, Refusal};

@@ -1,7 +1,6 @@
 //! Every task has a name, is told to stop, and is waited for.
 
 use std::{
-    future::Future,
     sync::{Mutex, PoisonError},
     time::Duration,
 };

@@ -57,7 +57,7 @@ impl Context {
     /// # let mock = MockContext::new();
     /// # let ctx = mock.context();
     /// let error = ctx.required_setting::<String>("crm_url").unwrap_err();
-    /// assert!(error.to_string().contains("tandem settings set SOLUTION crm_url VALUE"));
+    /// assert!(error.to_string().contains("tandem settings set crm_url VALUE --solution SOLUTION"));
     /// ```
     pub fn required_setting<T: DeserializeOwned>(&self, name: &str) -> Result<T, SettingError> {
         self.setting(name)?.ok_or_else(|| SettingError::Missing { name: name.to_owned() })

@@ -43,7 +43,7 @@ impl fmt::Display for SettingError {
                 name
             }
         };
-        write!(f, "; run `tandem settings set SOLUTION {name} VALUE`")
+        write!(f, "; run `tandem settings set {name} VALUE --solution SOLUTION`")
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -48,37 +49,67 @@ pub fn build(project: &Project, output: Output) -> Result<(), Failure> {
         .next("build the component with its own tools, then run `tandem check`"));
     }
     require_target(&project.folder)?;
-    run_cargo(&project.folder)?;
+    let built = run_cargo(&project.folder)?;
     let component = project.component_path()?;
-    let bytes = fs::metadata(&component)
-        .map_err(|_| {
-            Failure::failed(
-                "wrong-component-path",
-                format!("cargo built the project, but {} is not there", component.display()),
-            )
-            .next(format!(
-                "make `component` in {} name what cargo writes to target/{TARGET}/release/",
-                project.manifest_path.display()
-            ))
-        })?
-        .len();
+    if !is_same(&built, &component) {
+        // Cargo's target folder is elsewhere: a workspace's, or CARGO_TARGET_DIR.
+        copy(&built, &component)?;
+    }
+    let bytes = fs::metadata(&component).map_err(|e| Failure::file("read", &component, &e))?.len();
     output.note(format_args!("built {} ({})", component.display(), size(bytes)));
     Ok(())
 }
 
-fn run_cargo(folder: &Path) -> Result<(), Failure> {
-    let status = Command::new("cargo")
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(|e| Failure::file("make", folder, &e))?;
+    }
+    fs::copy(from, to).map(drop).map_err(|e| Failure::file("write", to, &e))
+}
+
+/// Builds, and says where the component is.
+fn run_cargo(folder: &Path) -> Result<PathBuf, Failure> {
+    let mut cargo = Command::new("cargo")
         .args(["build", "--release", "--target", TARGET])
+        // What is for people goes to standard error; standard output says what was made.
+        .arg("--message-format=json-render-diagnostics")
         .current_dir(folder)
         .stdin(Stdio::null())
-        // Standard output is data, and cargo has none for us.
-        .stdout(std::io::stderr())
-        .status()
+        .stdout(Stdio::piped())
+        .spawn()
         .map_err(|e| no_rust(&e))?;
-    if status.success() {
-        return Ok(());
+    let told = cargo.stdout.take().expect("it is piped");
+    let manifest = folder.join("Cargo.toml").canonicalize().ok();
+    let lines = BufReader::new(told).lines().map_while(Result::ok);
+    let component = lines.filter_map(|line| component_of(&line, manifest.as_deref())).last();
+    let status = cargo.wait().map_err(|e| no_rust(&e))?;
+    if !status.success() {
+        let what = "the solution does not build; what cargo said is above";
+        return Err(Failure::failed("does-not-build", what));
     }
-    Err(Failure::failed("does-not-build", "the solution does not build; what cargo said is above"))
+    component.ok_or_else(|| {
+        Failure::failed("no-component-made", "cargo built the project, but that made no component")
+            .next("put `crate-type = [\"cdylib\"]` under [lib] in Cargo.toml")
+    })
+}
+
+/// The component in one of cargo's messages, if it is of this package.
+fn component_of(message: &str, manifest: Option<&Path>) -> Option<PathBuf> {
+    #[derive(serde::Deserialize)]
+    struct Artifact {
+        reason: String,
+        manifest_path: PathBuf,
+        filenames: Vec<PathBuf>,
+    }
+    let artifact: Artifact = serde_json::from_str(message).ok()?;
+    let is_ours = artifact.reason == "compiler-artifact"
+        && manifest.is_some_and(|manifest| is_same(manifest, &artifact.manifest_path));
+    let is_wasm = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm");
+    artifact.filenames.into_iter().find(is_wasm).filter(|_| is_ours)
 }
 
 /// Refuses with the command to type if rustc cannot compile for components.
@@ -106,6 +137,25 @@ fn no_rust(error: &std::io::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::cli::output::{Colour, Format};
+
+    #[test]
+    fn the_component_is_found_in_what_cargo_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("Cargo.toml");
+        fs::write(&manifest, "").unwrap();
+        let message = |path: &Path, file: &str| {
+            serde_json::json!({
+                "reason": "compiler-artifact", "manifest_path": path, "filenames": ["/t/x.rlib", file],
+            })
+            .to_string()
+        };
+        let of = |message: &str| component_of(message, Some(&manifest));
+        assert_eq!(of(&message(&manifest, "/t/x.wasm")), Some("/t/x.wasm".into()));
+        assert_eq!(of(&message(&manifest, "/t/x.d")), None);
+        assert_eq!(of(&message(Path::new("/other/Cargo.toml"), "/t/x.wasm")), None);
+        assert_eq!(of("{\"reason\":\"build-finished\",\"success\":true}"), None);
+        assert_eq!(of("no JSON"), None);
+    }
 
     #[test]
     fn what_is_no_rust_project_is_refused() {

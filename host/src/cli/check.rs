@@ -100,10 +100,10 @@ mod tests {
             name: Some("lead-router".into()),
             version: Some("1.2.0".into()),
             findings: Findings {
-                faults: faults.iter().map(|(fault, fix)| Fault {
-                    fault: (*fault).into(),
-                    fix: fix.map(Into::into),
-                }).collect(),
+                faults: faults
+                    .iter()
+                    .map(|(fault, fix)| Fault { fault: (*fault).into(), fix: fix.map(Into::into) })
+                    .collect(),
                 warnings: warnings.iter().map(ToString::to_string).collect(),
                 imports: Vec::new(),
             },

@@ -131,7 +131,7 @@ impl Stage {
                     Some(answered) => self.tally.take(answered),
                     None => return self.draw().await,
                 },
-                Some(event) = incoming.heard.recv() => self.tally.event(event),
+                Some(event) = incoming.heard.recv() => self.tally.event(&event),
                 _ = every_second.tick() => {
                     child.still_runs()?;
                     self.draw().await?;

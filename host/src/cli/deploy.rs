@@ -59,7 +59,11 @@ pub async fn run(args: Args, output: Output) -> Result<(), Failure> {
 }
 
 /// Deploys from memory, for the demo.
-pub async fn deploy(node: &NodeClient, manifest: &str, component: &[u8]) -> Result<Deployed, Failure> {
+pub async fn deploy(
+    node: &NodeClient,
+    manifest: &str,
+    component: &[u8],
+) -> Result<Deployed, Failure> {
     Ok(node.read(call(manifest, component)).await?)
 }
 

@@ -1,6 +1,6 @@
 //! How a command ends: exit codes, and the one failure that every command gives back.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde_json::json;
 
@@ -64,7 +64,7 @@ impl Exit {
 pub fn exit_code_help() -> String {
     let mut text = String::from("Exit codes:\n");
     for exit in Exit::ALL {
-        text.push_str(&format!("  {}  {}\n", exit.code(), exit.meaning()));
+        writeln!(text, "  {}  {}", exit.code(), exit.meaning()).expect("a String takes all");
     }
     text
 }
@@ -123,7 +123,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.message)?;
+        write!(f, "{} [{}]", self.message, self.code)?;
         self.next.as_ref().map_or(Ok(()), |next| write!(f, "\n  next: {next}"))
     }
 }
@@ -156,8 +156,9 @@ impl From<node_client::Error> for Failure {
                 Self::new(Exit::of_status(status), "unexpected-answer", message)
                     .next("check that --node names a Tandem node and that no proxy answers for it")
             }
-            Error::Garbled { .. } => Self::failed("unreadable-answer", message)
-                .next("use a `tandem` of the node's version: `tandem status` and `tandem --version`"),
+            Error::Garbled { .. } => Self::failed("unreadable-answer", message).next(
+                "use a `tandem` of the node's version: `tandem status` and `tandem --version`",
+            ),
         }
     }
 }

@@ -75,15 +75,12 @@ pub fn check_component(manifest: &Manifest, component: &[u8]) -> Findings {
         }
     };
     match engine.check(manifest, component) {
-        Ok(checked) => Findings {
-            faults: Vec::new(),
-            warnings: checked.warnings,
-            imports: checked.imports,
-        },
-        Err(faults) => Findings {
-            faults: faults.iter().map(told).collect(),
-            ..Findings::default()
-        },
+        Ok(checked) => {
+            Findings { faults: Vec::new(), warnings: checked.warnings, imports: checked.imports }
+        }
+        Err(faults) => {
+            Findings { faults: faults.iter().map(told).collect(), ..Findings::default() }
+        }
     }
 }
 

@@ -166,16 +166,17 @@ fn list(page: &MessagePage, output: Output) -> Result<(), Failure> {
 }
 
 fn table(messages: &[MessageSummary]) -> Table {
-    let mut table = Table::new(&["ID", "TIME", "SOURCE", "STATUS", "TRIES", "BYTES", "LAST OUTCOME"]);
+    let mut table =
+        Table::new(&["ID", "TIME", "SOURCE", "STATUS", "TRIES", "BYTES", "LAST OUTCOME"]);
     for message in messages {
         table.row([
             Cell::plain(&message.id),
-            Cell::plain(moment(message.time_ms)),
-            Cell::plain(format!("{}/{}", message.solution, message.source)),
+            Cell::plain(&moment(message.time_ms)),
+            Cell::plain(&format!("{}/{}", message.solution, message.source)),
             Cell::word(&message.status),
-            Cell::plain(message.attempts),
-            Cell::plain(message.body_bytes),
-            Cell::plain(outcome(message)),
+            Cell::plain(&message.attempts),
+            Cell::plain(&message.body_bytes),
+            Cell::plain(&outcome(message)),
         ]);
     }
     table
@@ -185,7 +186,9 @@ fn table(messages: &[MessageSummary]) -> Table {
 fn outcome(message: &MessageSummary) -> String {
     let outcome = message.outcome.as_deref().unwrap_or_default();
     match &message.reason {
-        Some(reason) => format!("{outcome}: {}", cut(reason.lines().next().unwrap_or_default(), 60)),
+        Some(reason) => {
+            format!("{outcome}: {}", cut(reason.lines().next().unwrap_or_default(), 60))
+        }
         None => outcome.to_owned(),
     }
 }

@@ -59,7 +59,9 @@ pub enum Error {
     Roots { node: String, reason: String },
     #[error("the node at {node} cannot be reached: {reason}")]
     Unreachable { node: String, reason: String },
-    #[error("the connection to the node at {node} broke ({reason}): it is not known whether the request took effect")]
+    #[error(
+        "the connection to the node at {node} broke ({reason}): it is not known whether the request took effect"
+    )]
     Broken { node: String, reason: String },
     #[error("the node at {node} did not answer within {} s", after.as_secs())]
     TimedOut { node: String, after: Duration },
@@ -88,7 +90,7 @@ impl fmt::Display for Refusal {
         let said = if self.0.detail.is_empty() { &self.0.title } else { &self.0.detail };
         // A refusal may have many lines; what could drive the terminal is escaped in each.
         let lines: Vec<String> = said.lines().map(super::output::one_line).collect();
-        write!(f, "{} [{}]", lines.join("\n"), super::output::one_line(&self.0.code))
+        f.write_str(&lines.join("\n"))
     }
 }
 

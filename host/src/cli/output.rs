@@ -1,7 +1,8 @@
 //! Standard output for data, standard error for everything else; colour only where a person looks.
 
 use std::{
-    env, fmt::Display,
+    env,
+    fmt::Display,
     io::{self, IsTerminal, Write},
 };
 
@@ -110,7 +111,11 @@ impl Style {
 /// Text from outside for one line of a terminal: what would move the cursor or break the line is escaped.
 pub fn one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
         line
     })
 }

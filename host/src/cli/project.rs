@@ -20,8 +20,13 @@ pub struct Project {
 impl Project {
     /// `path` is the folder, or the manifest in it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let manifest_path =
-            if path.is_dir() { path.join(MANIFEST) } else { path.to_path_buf() };
+        // `solution.toml` rather than `./solution.toml`, in all that is said about it.
+        let named = path.strip_prefix("./").unwrap_or(path);
+        let manifest_path = match named {
+            _ if path == Path::new(".") => PathBuf::from(MANIFEST),
+            named if path.is_dir() => named.join(MANIFEST),
+            named => named.to_path_buf(),
+        };
         let manifest = fs::read_to_string(&manifest_path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Failure::new(
                 Exit::Failed,
@@ -31,8 +36,10 @@ impl Project {
             .next("name a solution's folder, or begin one with `tandem new NAME`"),
             _ => Failure::file("read", &manifest_path, &e),
         })?;
-        let folder = manifest_path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).to_path_buf();
+        let folder = match manifest_path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
         Ok(Self { folder, manifest_path, manifest })
     }
 
@@ -46,7 +53,8 @@ impl Project {
             )
         })?;
         let named = manifest.get("component").and_then(toml::Value::as_str);
-        named.map(|path| self.folder.join(path)).ok_or_else(|| {
+        let in_folder = self.manifest_path.parent().unwrap_or(Path::new(""));
+        named.map(|path| in_folder.join(path)).ok_or_else(|| {
             Failure::failed(
                 "no-component",
                 format!("{} does not say where its component is", self.manifest_path.display()),

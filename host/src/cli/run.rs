@@ -17,7 +17,7 @@ use super::{
 ///
 /// It stops in order on Ctrl-C and SIGTERM: no new messages, what runs is finished, the store is closed. A second Ctrl-C
 /// stops at once, which loses nothing either. Log lines go to standard error; [log] in the configuration says which
-/// and how, and TANDEM_LOG over it (`debug`, `info,tandem::delivery=debug`).
+/// and how, and `TANDEM_LOG` over it (`debug`, `info,tandem::delivery=debug`).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tandem run
@@ -64,8 +64,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn start_log(log: &Log) {
-    let filter = EnvFilter::try_from_env("TANDEM_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(log.level.word()));
+    let filter =
+        EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new(log.level.word()));
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let subscriber = tracing_subscriber::fmt()

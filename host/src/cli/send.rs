@@ -25,8 +25,8 @@ const SLACK: Duration = Duration::from_secs(10);
 /// that comes in time. The content type is guessed from the file's name, or from whether the body is JSON.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  tandem send lead-router form --body '{\"name\": \"Mara\", \"email\": \"mara@example.com\", \"country\": \"AT\"}'
-  tandem send order-totals orders --file order.json --key customer-17
+  tandem send lead-router form --file lead.json --wait
+  tandem send order-totals orders --body '{\"lines\": []}' --key customer-17
   curl -s https://example.com/feed.xml | tandem send feeds items --file - --wait=30s")]
 pub struct Args {
     /// The solution
@@ -130,9 +130,10 @@ fn body(args: &Args) -> Result<(Vec<u8>, Option<String>), Failure> {
     let (bytes, guessed) = match (&args.file, &args.body) {
         (Some(dash), _) if dash == "-" => {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| {
-                Failure::failed("file", format!("cannot read standard input: {e}"))
-            })?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map_err(|e| Failure::failed("file", format!("cannot read standard input: {e}")))?;
             let kind = kind_of_bytes(&bytes);
             (bytes, Some(kind))
         }

@@ -111,7 +111,11 @@ pub async fn run(args: Args, output: Output) -> Result<(), Failure> {
         Action::Unset { name, solution } => {
             let scope = solution.as_deref().unwrap_or(GLOBAL);
             node.call(Call::delete(["settings", scope, &name])).await?;
-            if output.is_json() { Ok(()) } else { output.line(format_args!("{scope}/{name} is unset")) }
+            if output.is_json() {
+                Ok(())
+            } else {
+                output.line(format_args!("{scope}/{name} is unset"))
+            }
         }
     }
 }
@@ -150,8 +154,8 @@ fn list(settings: &[Setting], output: Output) -> Result<(), Failure> {
         table.row([
             Cell::plain(&setting.scope),
             Cell::plain(&setting.name),
-            Cell::plain(moment(setting.set_ms)),
-            Cell::plain(cut(&setting.value.to_string(), 100)),
+            Cell::plain(&moment(setting.set_ms)),
+            Cell::plain(&cut(&setting.value.to_string(), 100)),
         ]);
     }
     table.print(output)
@@ -182,7 +186,10 @@ mod tests {
             [Setting { scope: "s".into(), name: "a".into(), value: json!(1), set_ms: 0 }];
         assert!(find(&settings, "s", "a").is_ok());
         let failure = find(&settings, GLOBAL, "a").unwrap_err();
-        assert_eq!((failure.exit, failure.next.unwrap()), (Exit::NotFound, "it is set for: s".into()));
+        assert_eq!(
+            (failure.exit, failure.next.unwrap()),
+            (Exit::NotFound, "it is set for: s".into())
+        );
         assert!(find(&settings, GLOBAL, "b").unwrap_err().next.unwrap().contains("settings set b"));
     }
 }

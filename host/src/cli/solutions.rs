@@ -165,10 +165,10 @@ pub fn table(solutions: &[SolutionSummary]) -> Table {
             Cell::plain(&solution.name),
             Cell::plain(&solution.version),
             Cell::word(&solution.state),
-            Cell::plain(solution.queued),
-            Cell::plain(solution.dead),
-            Cell::plain(moment(solution.deployed_ms)),
-            Cell::plain(solution.reason.as_deref().unwrap_or_default()),
+            Cell::plain(&solution.queued),
+            Cell::plain(&solution.dead),
+            Cell::plain(&moment(solution.deployed_ms)),
+            Cell::plain(&solution.reason.as_deref().unwrap_or_default()),
         ]);
     }
     table
@@ -189,25 +189,26 @@ fn lines(solution: &Solution, output: Output) -> Vec<String> {
         sources.row([
             Cell::plain(&source.name),
             Cell::plain(&source.kind),
-            Cell::plain(place(source)),
-            Cell::plain(state),
+            Cell::plain(&place(source)),
+            Cell::plain(&state),
         ]);
     }
     lines.extend(sources.lines(output));
     lines.push(String::new());
 
-    let grants = if solution.grants.is_empty() { "none".into() } else { solution.grants.join(", ") };
+    let grants =
+        if solution.grants.is_empty() { "none".into() } else { solution.grants.join(", ") };
     lines.push(format!("grants: {grants}"));
     lines.push(String::new());
 
     let mut versions = Table::new(&["REVISION", "VERSION", "COMPONENT", "DEPLOYED", ""]);
     for version in &solution.versions {
         versions.row([
-            Cell::plain(version.revision),
+            Cell::plain(&version.revision),
             Cell::plain(&version.version),
-            Cell::plain(version.digest.get(..12).unwrap_or(&version.digest)),
-            Cell::plain(moment(version.deployed_ms)),
-            Cell::plain(if version.active { "active" } else { "" }),
+            Cell::plain(&version.digest.get(..12).unwrap_or(&version.digest)),
+            Cell::plain(&moment(version.deployed_ms)),
+            Cell::plain(&if version.active { "active" } else { "" }),
         ]);
     }
     lines.extend(versions.lines(output));

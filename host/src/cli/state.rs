@@ -121,7 +121,7 @@ fn table(entries: &[StateEntry]) -> Table {
                 (text.len() / 4 * 3 - padding, "(no text)".to_owned())
             }
         };
-        table.row([Cell::plain(&entry.key), Cell::plain(bytes), Cell::plain(shown)]);
+        table.row([Cell::plain(&entry.key), Cell::plain(&bytes), Cell::plain(&shown)]);
     }
     table
 }
@@ -141,7 +141,11 @@ mod tests {
         let output = Output { format: Format::Text, colour: Colour::Off };
         assert_eq!(
             table.lines(output),
-            ["KEY          BYTES  VALUE", "customer/17  13     {\"total\": 12}", "photo/3      4      (no text)"]
+            [
+                "KEY          BYTES  VALUE",
+                "customer/17  13     {\"total\": 12}",
+                "photo/3      4      (no text)"
+            ]
         );
         assert_eq!(bytes(&Body::Base64("AAEC/w==".into())).unwrap(), [0, 1, 2, 0xff]);
         assert!(bytes(&Body::Base64("!".into())).is_err());

@@ -61,7 +61,10 @@ fn lines(status: &Status, output: Output) -> Vec<String> {
     let Status { messages, deliveries, store, .. } = status;
     let up = span_s(status.now_ms.saturating_sub(status.started_ms) / 1_000);
     let mut lines = vec![
-        format!("node        {} ({}), Tandem {}, up {up}", status.node, status.role, status.version),
+        format!(
+            "node        {} ({}), Tandem {}, up {up}",
+            status.node, status.role, status.version
+        ),
         format!("address     {}", status.listen),
         format!(
             "store       {} in {}, {} free, format {}",

@@ -16,7 +16,7 @@ pub struct Table {
 pub struct Cell(String, Style);
 
 impl Cell {
-    pub fn plain(text: impl ToString) -> Self {
+    pub fn plain(text: &(impl ToString + ?Sized)) -> Self {
         Self(one_line(&text.to_string()), Style::Plain)
     }
 
@@ -54,11 +54,11 @@ impl Table {
         };
         let head = line(&mut self.head.iter().map(|title| (*title, Style::Head)));
         let rows = self.rows.iter().map(|row| line(&mut row.iter().map(|c| (c.0.as_str(), c.1))));
-        std::iter::once(head).chain(rows).collect()
+        std::iter::once(head).chain(rows).map(|line| line.trim_end().to_owned()).collect()
     }
 
     pub fn print(&self, output: Output) -> Result<(), Failure> {
-        self.lines(output).into_iter().try_for_each(|line| output.line(line.trim_end()))
+        self.lines(output).into_iter().try_for_each(|line| output.line(line))
     }
 }
 
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn columns_line_up_also_in_colour() {
         let mut table = Table::new(&["NAME", "STATE", "N"]);
-        table.row([Cell::plain("lead-router"), Cell::word("running"), Cell::plain(3)]);
-        table.row([Cell::plain("ö"), Cell::word("paused"), Cell::plain(12)]);
+        table.row([Cell::plain(&"lead-router"), Cell::word("running"), Cell::plain(&3)]);
+        table.row([Cell::plain(&"ö"), Cell::word("paused"), Cell::plain(&12)]);
         let off = Output { format: Format::Text, colour: Colour::Off };
         assert_eq!(
             table.lines(off),

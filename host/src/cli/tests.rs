@@ -32,7 +32,8 @@ fn the_definitions_hold_together() {
 fn every_command_has_help_with_examples_that_it_takes() {
     for (name, command) in commands() {
         let help = command.clone().render_long_help().to_string();
-        let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{name}:\n{help}"));
+        let (_, examples) =
+            help.split_once("Examples:\n").unwrap_or_else(|| panic!("{name}:\n{help}"));
         let examples = examples.split("\n\n").next().unwrap();
         let lines: Vec<&str> = examples.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         assert!((2..=4).contains(&lines.len()), "{name} has {} examples", lines.len());
@@ -124,7 +125,8 @@ fn a_wait_has_a_default_and_takes_a_time() {
 
 #[test]
 fn completions_know_every_command() {
-    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish]
+    {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut script);
         let script = String::from_utf8(script).unwrap();

@@ -301,7 +301,7 @@ impl<'d> Table<'d> {
     }
 
     /// A table; an absent one is as good as an empty one.
-    pub fn table(&mut self, key: &'static str) -> Table<'d> {
+    pub fn table(&mut self, key: &'static str) -> Self {
         let value = self.get(key);
         let entries = value.and_then(|value| value.get_ref().as_table());
         if let (Some(value), None) = (value, entries) {
@@ -318,7 +318,7 @@ impl<'d> Table<'d> {
     }
 
     /// An array of tables, `[[key]]`.
-    pub fn tables(&mut self, key: &'static str) -> Vec<Table<'d>> {
+    pub fn tables(&mut self, key: &'static str) -> Vec<Self> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let example = format!("[[{}]]", self.path_of(key));
         let Some(array) = value.get_ref().as_array() else {

@@ -24,7 +24,10 @@ async fn keep(store: &Store, change: impl Change) -> Result<StatusCode, Problem>
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn retry(State(house): Shared, At(text): At<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn retry(
+    State(house): Shared,
+    At(text): At<String>,
+) -> Result<StatusCode, Problem> {
     keep(&house.store, RetryMessage { id: id(&text)? }).await
 }
 

@@ -15,7 +15,9 @@ use crate::{
         row::{
             Row,
             dead_letter::DeadLetterRow,
-            delivery::{DeliveryAttemptRow, DeliveryRow, DeliveryStatusRow, delivery_key, read_delivery_key},
+            delivery::{
+                DeliveryAttemptRow, DeliveryRow, DeliveryStatusRow, delivery_key, read_delivery_key,
+            },
             life::{AttemptRow, LifeRow, OutcomeRow, StatusRow},
             message::MessageRow,
         },
@@ -138,7 +140,8 @@ fn summary(
 ) -> wire::MessageSummary {
     let attempts = life.map_or(&[][..], |life| &life.attempts);
     let last = attempts.last().map(|attempt| outcome(&attempt.outcome));
-    let (outcome, reason) = last.map_or((None, None), |(word, reason)| (Some(word.to_owned()), reason));
+    let (outcome, reason) =
+        last.map_or((None, None), |(word, reason)| (Some(word.to_owned()), reason));
     wire::MessageSummary {
         id: id.to_string(),
         solution: row.solution.to_string(),
@@ -196,7 +199,9 @@ pub(super) async fn show(
     let catalogue = house.store.catalogue().borrow().clone();
     let attempts = life.map_or_else(Vec::new, |life| life.attempts);
     let deliveries = deliveries(&snapshot, id, &attempts)?;
-    let tries = (1..).zip(attempts).map(|(number, row)| attempt(number, row, &catalogue, &summary.solution));
+    let tries = (1..)
+        .zip(attempts)
+        .map(|(number, row)| attempt(number, row, &catalogue, &summary.solution));
     let tries = tries.collect();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = row.headers.iter().map(|(name, value)| (name.clone(), text(value)));

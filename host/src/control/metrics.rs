@@ -1,29 +1,83 @@
 //! Counters in the text format that Prometheus reads.
 
-use std::{fmt::Write as _, sync::atomic::{AtomicU64, Ordering}};
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 
 use super::{Shared, status};
 use crate::net::problem::Problem;
 
+#[expect(clippy::too_many_lines, reason = "one table of all counters")]
 pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Problem> {
     let counters = house.store.counters();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (dead_messages, dead_deliveries) = status::dead(&house)?;
     let rows = [
-        ("tandem_messages_accepted_total", "counter", "Messages accepted since the start.", load(&counters.accepted)),
-        ("tandem_messages_finished_total", "counter", "Messages done or dead since the start.", load(&counters.finished)),
-        ("tandem_messages_queued", "gauge", "Messages waiting or scheduled.", load(&counters.queued)),
+        (
+            "tandem_messages_accepted_total",
+            "counter",
+            "Messages accepted since the start.",
+            load(&counters.accepted),
+        ),
+        (
+            "tandem_messages_finished_total",
+            "counter",
+            "Messages done or dead since the start.",
+            load(&counters.finished),
+        ),
+        (
+            "tandem_messages_queued",
+            "gauge",
+            "Messages waiting or scheduled.",
+            load(&counters.queued),
+        ),
         ("tandem_messages_dead", "gauge", "Messages in the dead letters.", dead_messages),
-        ("tandem_deliveries_delivered_total", "counter", "Effects delivered since the start.", load(&counters.delivered)),
+        (
+            "tandem_deliveries_delivered_total",
+            "counter",
+            "Effects delivered since the start.",
+            load(&counters.delivered),
+        ),
         ("tandem_deliveries_dead", "gauge", "Deliveries in the dead letters.", dead_deliveries),
-        ("tandem_store_commits_total", "counter", "Commits since the start.", load(&counters.commits)),
-        ("tandem_store_changes_total", "counter", "Changes committed since the start.", load(&counters.changes)),
-        ("tandem_store_commit_microseconds", "gauge", "Time of a commit, moving average.", load(&counters.commit_us)),
-        ("tandem_store_journal_bytes", "gauge", "Bytes of journal kept.", load(&counters.journal_bytes)),
-        ("tandem_store_file_bytes", "gauge", "Bytes of the store's file.", house.store.file_bytes()),
-        ("tandem_disk_free_bytes", "gauge", "Bytes free on its disk.", house.store.disk_free_bytes().unwrap_or(0)),
+        (
+            "tandem_store_commits_total",
+            "counter",
+            "Commits since the start.",
+            load(&counters.commits),
+        ),
+        (
+            "tandem_store_changes_total",
+            "counter",
+            "Changes committed since the start.",
+            load(&counters.changes),
+        ),
+        (
+            "tandem_store_commit_microseconds",
+            "gauge",
+            "Time of a commit, moving average.",
+            load(&counters.commit_us),
+        ),
+        (
+            "tandem_store_journal_bytes",
+            "gauge",
+            "Bytes of journal kept.",
+            load(&counters.journal_bytes),
+        ),
+        (
+            "tandem_store_file_bytes",
+            "gauge",
+            "Bytes of the store's file.",
+            house.store.file_bytes(),
+        ),
+        (
+            "tandem_disk_free_bytes",
+            "gauge",
+            "Bytes free on its disk.",
+            house.store.disk_free_bytes().unwrap_or(0),
+        ),
         ("tandem_epoch", "gauge", "Epoch of the journal.", load(&counters.epoch)),
         ("tandem_seq", "gauge", "Number of the last frame.", load(&counters.seq)),
     ];

@@ -17,10 +17,7 @@ use crate::{
         catalogue::Solution,
         change::deploy::{Deploy, Pause, Remove, Rollback},
         row::{
-            Row, SolutionNo,
-            dead_letter::DeadLetterRow,
-            ready::read_ready_key,
-            timer::TimerRow,
+            Row, SolutionNo, dead_letter::DeadLetterRow, ready::read_ready_key, timer::TimerRow,
         },
         table::Table,
     },
@@ -61,8 +58,14 @@ pub(super) fn summaries(house: &House) -> Result<Vec<wire::SolutionSummary>, Rea
 }
 
 fn summary(house: &House, solution: &Solution, load: Load) -> wire::SolutionSummary {
-    let unavailable =
-        || solution.manifest.as_ref().err().cloned().or_else(|| house.dispatch.unavailable(solution.no));
+    let unavailable = || {
+        solution
+            .manifest
+            .as_ref()
+            .err()
+            .cloned()
+            .or_else(|| house.dispatch.unavailable(solution.no))
+    };
     let (state, reason) = match (&solution.paused, unavailable()) {
         (Some(reason), _) => ("paused", Some(reason.clone())),
         (None, Some(reason)) => ("unavailable", Some(reason)),
@@ -144,9 +147,8 @@ pub(super) async fn deploy(
     Body(body): Body<wire::Deploy>,
 ) -> Result<Json<wire::Deployed>, Problem> {
     let began = Instant::now();
-    let refused = |detail: String| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "solution-refused", detail)
-    };
+    let refused =
+        |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "solution-refused", detail);
     let manifest = parse::parse(&body.manifest)
         .map_err(|errors| refused(errors.in_file("solution.toml").to_string()))?;
     let component = BASE64_STANDARD.decode(body.component.as_bytes()).map_err(|error| {
@@ -157,7 +159,8 @@ pub(super) async fn deploy(
     // Checking and compiling take a core for as long as they take: not on a thread that serves others.
     let (engine, bytes, compiled) = (house.engine.clone(), component.clone(), manifest.clone());
     let checked = tokio::task::spawn_blocking(move || {
-        let checked = engine.check(&compiled, &bytes).map_err(|faults| lines(faults.iter().map(explain)))?;
+        let checked =
+            engine.check(&compiled, &bytes).map_err(|faults| lines(faults.iter().map(explain)))?;
         engine.load(digest, &bytes, &compiled).map_err(|error| error.to_string())?;
         Ok(checked)
     });

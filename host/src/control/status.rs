@@ -9,7 +9,7 @@ use crate::{
     net::problem::Problem,
     store::{
         ReadError,
-        row::{dead_letter::DeadLetterRow, Row, head::FORMAT},
+        row::{Row, dead_letter::DeadLetterRow, head::FORMAT},
         table::Table,
     },
 };

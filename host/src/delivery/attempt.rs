@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     decide::{Decision, decide},
@@ -37,6 +40,8 @@ pub(super) struct Shared {
     pub client: Client,
     pub clock: Clock,
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// Told when a request is over, before that is on disk: its place is free for another.
+    pub answered: mpsc::Sender<OutboxKey>,
 }
 
 /// What the queue is told.
@@ -44,7 +49,9 @@ pub(super) struct Shared {
 pub(super) enum Next {
     /// Delivered, dead or gone.
     Over,
-    Again { due_ms: UnixMs },
+    Again {
+        due_ms: UnixMs,
+    },
 }
 
 #[derive(Debug)]
@@ -74,14 +81,16 @@ impl Attempt {
             return Ok(None);
         };
         let key = delivery_key(row.id(), self.key.index);
-        let made = snapshot.get::<DeliveryRow>(Table::Deliveries, &key)?.map_or(0, |d| d.attempts.len());
+        let made =
+            snapshot.get::<DeliveryRow>(Table::Deliveries, &key)?.map_or(0, |d| d.attempts.len());
         Ok(Some((row, u32::try_from(made).unwrap_or(u32::MAX))))
     }
 
     async fn deliver(self, row: OutboxRow, made: u32) -> Next {
         let delivery = policy(&self.shared.catalogue.borrow(), &row);
         let id = row.id();
-        let headers = row.headers.into_iter().map(|(name, value)| (name, value.into_vec())).collect();
+        let headers =
+            row.headers.into_iter().map(|(name, value)| (name, value.into_vec())).collect();
         let OutboxRow { solution_no, method, url, body, order, .. } = row;
         let asked = Request { method, url, headers, body, order };
 
@@ -94,6 +103,8 @@ impl Attempt {
             Err(error) => Err(CallError::Unsendable(error.to_string())),
         };
         let attempt = attempt_row(&result, started_ms, began.elapsed());
+        // When the stage has gone, nobody needs the place.
+        self.shared.answered.send(self.key).await.ok();
         let (next, told) = self.next(&result, made + 1, &delivery);
         let Request { method, url, .. } = asked;
         let change = Deliver { key: self.key, id, solution_no, method, url, attempt, next };

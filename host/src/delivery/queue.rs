@@ -1,7 +1,8 @@
 //! Which effect goes out next. Pure: effects, times and results in; keys out.
 //!
 //! An effect waits for its time, then for its turn in its lane (if it has one), then for a place at its target. A slow
-//! target fills its own places only.
+//! target fills its own places only. The place is free when the request is over; the effect is over when that is on
+//! disk, and only then has the next of its lane its turn.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -36,9 +37,10 @@ pub(super) struct Queue {
     lanes: BTreeMap<LaneKey, VecDeque<(OutboxKey, UnixMs)>>,
     /// Ready to go, by target. A target without waiting and running ones is removed.
     targets: BTreeMap<Arc<str>, Target>,
+    /// Effects that hold a place.
+    sending: BTreeSet<OutboxKey>,
     /// Targets that have both a waiting effect and a free place, in turn.
     turn: VecDeque<Arc<str>>,
-    running: usize,
 }
 
 #[derive(Debug, Default)]
@@ -57,8 +59,8 @@ impl Queue {
             due: BTreeSet::new(),
             lanes: BTreeMap::new(),
             targets: BTreeMap::new(),
+            sending: BTreeSet::new(),
             turn: VecDeque::new(),
-            running: 0,
         }
     }
 
@@ -90,14 +92,14 @@ impl Queue {
             self.due.pop_first();
             self.ready(key);
         }
-        if self.running >= self.concurrency {
+        if self.sending.len() >= self.concurrency {
             return None;
         }
         let origin = self.turn.pop_front()?;
         let target = self.targets.get_mut(&origin)?;
         let key = target.waiting.pop_front()?;
         target.running += 1;
-        self.running += 1;
+        self.sending.insert(key);
         target.in_turn = !target.waiting.is_empty() && target.running < self.per_target;
         if target.in_turn {
             self.turn.push_back(origin);
@@ -110,11 +112,20 @@ impl Queue {
         self.due.first().map(|(due_ms, _)| Duration::from_millis(due_ms.saturating_sub(now_ms)))
     }
 
-    /// An attempt is over.
+    /// The request is over, whatever came of it: its place is free.
+    pub fn answered(&mut self, key: OutboxKey) {
+        if !self.sending.remove(&key) {
+            return;
+        }
+        if let Some(origin) = self.known.get(&key).map(|effect| effect.origin.clone()) {
+            self.leave_target(&origin);
+        }
+    }
+
+    /// What came of the attempt is on disk.
     pub fn finished(&mut self, key: OutboxKey, next: Next) {
+        self.answered(key);
         let Some(effect) = self.known.get(&key).cloned() else { return };
-        self.running -= 1;
-        self.leave_target(&effect.origin);
         match next {
             Next::Again { due_ms } => drop(self.due.insert((due_ms, key))),
             Next::Over => {
@@ -215,6 +226,22 @@ mod tests {
         queue.finished(key(4), Next::Over);
         assert_eq!(queue.len(), 0);
         assert!(queue.lanes.is_empty() && queue.targets.is_empty() && queue.due.is_empty());
+    }
+
+    #[test]
+    fn a_place_is_free_when_the_answer_is_there_but_a_lane_waits_for_the_disk() {
+        let mut queue = Queue::new(1, 1);
+        queue.add(key(1), ordered("t", "l"), 0);
+        queue.add(key(2), ordered("t", "l"), 0);
+        queue.add(key(3), to("t"), 0);
+        assert_eq!(drain(&mut queue, 0), [1]);
+        queue.answered(key(1));
+        queue.answered(key(1));
+        assert_eq!(drain(&mut queue, 0), [3]);
+        queue.answered(key(3));
+        assert_eq!(drain(&mut queue, 0), Vec::<u64>::new());
+        queue.finished(key(1), Next::Over);
+        assert_eq!(drain(&mut queue, 0), [2]);
     }
 
     #[test]

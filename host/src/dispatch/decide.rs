@@ -28,7 +28,9 @@ pub(super) fn decide(facts: Facts<'_>) -> Next {
     };
     if attempts >= retry.attempts {
         let reason = outcome.reason().unwrap_or_default();
-        return Next::Dead { reason: format!("{} after {attempts} attempts: {reason}", outcome.word()) };
+        return Next::Dead {
+            reason: format!("{} after {attempts} attempts: {reason}", outcome.word()),
+        };
     }
     let wait = asked.unwrap_or_else(|| retry.backoff.wait(attempts, jitter));
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -62,12 +64,18 @@ mod tests {
         check(failed(), 5, Next::Dead { reason: "failed after 5 attempts: f".into() });
         check(retry(Some(Duration::from_millis(70))), 1, Next::Again { due_ms: 1070 });
         check(retry(None), 1, Next::Again { due_ms: 2000 });
-        check(retry(Some(Duration::ZERO)), 5, Next::Dead { reason: "retry after 5 attempts: r".into() });
+        check(
+            retry(Some(Duration::ZERO)),
+            5,
+            Next::Dead { reason: "retry after 5 attempts: r".into() },
+        );
         check(retry(Some(Duration::MAX)), 1, Next::Again { due_ms: u64::MAX });
         check(
             Outcome::TimedOut { limit: Duration::from_secs(1) },
             5,
-            Next::Dead { reason: "timed-out after 5 attempts: ran longer than its limit of 1s".into() },
+            Next::Dead {
+                reason: "timed-out after 5 attempts: ran longer than its limit of 1s".into(),
+            },
         );
     }
 }

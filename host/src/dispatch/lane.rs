@@ -62,9 +62,9 @@ pub(super) struct Shared {
 pub(super) struct Lane {
     no: SolutionNo,
     shared: Arc<Shared>,
-    workers: Weak<Workers<Lane>>,
+    workers: Weak<Workers<Self>>,
     /// For `Arc`s to itself.
-    this: Weak<Lane>,
+    this: Weak<Self>,
     /// Waiting for a place, or running.
     queued: AtomicBool,
     /// Something came since the last run began.
@@ -189,8 +189,7 @@ impl Lane {
                 return Ok(false);
             }
             let row = ReadyRow::decode(value)?;
-            let message: MessageRow =
-                messages.get(&row.id)?.ok_or(ReadError::Key("messages"))?;
+            let message: MessageRow = messages.get(&row.id)?.ok_or(ReadError::Key("messages"))?;
             bytes += message.body.len();
             let message = message.into_message(row.id());
             waiting.push(Waiting { ordinal, attempts: row.attempts, message });
@@ -200,7 +199,10 @@ impl Lane {
     }
 
     /// The handler of the active revision; or why there is none.
-    #[expect(clippy::type_complexity, reason = "a read error closes the lane, a text is for the operator")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "a read error closes the lane, a text is for the operator"
+    )]
     fn load<'a>(
         &self,
         state: &mut State,
@@ -219,7 +221,8 @@ impl Lane {
         };
         match self.shared.loader.load(solution.digest, &bytes, manifest) {
             Ok(handler) => {
-                state.loaded = Some(Loaded { revision: solution.revision, handler: handler.clone() });
+                state.loaded =
+                    Some(Loaded { revision: solution.revision, handler: handler.clone() });
                 Ok(Ok((manifest, handler)))
             }
             Err(error) => Ok(Err(error.to_string())),
@@ -258,7 +261,13 @@ impl Lane {
                 jitter: rand::random(),
             });
             let attempt = attempt_row(&handled, started_ms, solution.revision);
-            attempts.push(Settled { ordinal, id: message.id, attempt, effects: handled.effects, next });
+            attempts.push(Settled {
+                ordinal,
+                id: message.id,
+                attempt,
+                effects: handled.effects,
+                next,
+            });
             state.cursor = Some(ordinal);
             if began.elapsed() > SLICE {
                 break;

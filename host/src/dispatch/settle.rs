@@ -15,7 +15,8 @@ use crate::{
 pub(super) fn attempt_row(handled: &Handled, started_ms: UnixMs, revision: u32) -> AttemptRow {
     let Handled { outcome, effects, log, duration } = handled;
     let (state_written, state_deleted) = state_keys(effects);
-    let lines = log.lines.iter().map(|line| LogRow { level: level(line.level), text: line.text.clone() });
+    let lines =
+        log.lines.iter().map(|line| LogRow { level: level(line.level), text: line.text.clone() });
     AttemptRow {
         started_ms,
         duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
@@ -33,7 +34,8 @@ pub(super) fn attempt_row(handled: &Handled, started_ms: UnixMs, revision: u32) 
 fn state_keys(effects: &Effects) -> (Vec<String>, Vec<String>) {
     let (written, deleted): (Vec<_>, Vec<_>) =
         effects.state.iter().partition(|(_, value)| value.is_some());
-    let names = |entries: Vec<&(String, _)>| entries.into_iter().map(|(key, _)| key.clone()).collect();
+    let names =
+        |entries: Vec<&(String, _)>| entries.into_iter().map(|(key, _)| key.clone()).collect();
     (names(written), names(deleted))
 }
 
@@ -49,7 +51,9 @@ fn level(level: Level) -> u8 {
 fn outcome_row(outcome: &Outcome) -> OutcomeRow {
     match outcome.clone() {
         Outcome::Done { reply } => OutcomeRow::Done { reply: reply.map(reply_row) },
-        Outcome::Retry { reason, after } => OutcomeRow::Retry { reason, after_ms: after.map(millis) },
+        Outcome::Retry { reason, after } => {
+            OutcomeRow::Retry { reason, after_ms: after.map(millis) }
+        }
         Outcome::Rejected { reason } => OutcomeRow::Rejected { reason },
         Outcome::Failed { reason } => OutcomeRow::Failed { reason },
         Outcome::Trapped { reason, backtrace } => OutcomeRow::Trapped { reason, backtrace },

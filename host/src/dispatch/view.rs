@@ -83,7 +83,8 @@ impl View for LaneView<'_> {
         let wanted = limit + pending.len();
         let stored = self.state.state_list(self.no, prefix, after, wanted).map_err(unreadable)?;
         // If there are more stored entries, nothing beyond the last one read may be shown yet.
-        let last = (stored.len() == wanted).then(|| stored.last().map(|(key, _)| key.clone())).flatten();
+        let last =
+            (stored.len() == wanted).then(|| stored.last().map(|(key, _)| key.clone())).flatten();
         let mut merged: BTreeMap<String, Bytes> = stored.into_iter().collect();
         for (key, value) in pending {
             if last.as_deref().is_some_and(|last| key > last) {

@@ -87,8 +87,10 @@ impl<R: Run> Workers<R> {
                 tracing::warn!("a handler still runs; it will be run again after the next start");
                 break;
             }
-            state =
-                self.changed.wait_timeout(state, left).map_or_else(|e| e.into_inner().0, |(s, _)| s);
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .map_or_else(|e| e.into_inner().0, |(s, _)| s);
         }
     }
 
@@ -207,17 +209,15 @@ mod tests {
         let workers = Workers::new(1, 4);
         let (release, released) = mpsc::channel::<()>();
         let released = Mutex::new(released);
-        for _ in 0..2 {
-            let (send, receive) = mpsc::channel::<()>();
-            drop(send);
-            // One long run that ends only when the test ends.
-            let receive = Mutex::new(receive);
-            workers.submit(job(move || drop(receive.lock().unwrap().recv())));
-        }
-        workers.submit(job(move || drop(released.lock().unwrap().recv())));
+        // A long run: it ends when the test drops the other end.
+        workers.submit(job(move || {
+            released.lock().unwrap().recv().unwrap_err();
+        }));
         let (done, is_done) = mpsc::channel();
         workers.submit(job(move || done.send(()).unwrap()));
-        is_done.recv_timeout(Duration::from_secs(10)).expect("the short one runs beside the long one");
+        is_done
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the short one runs beside the long one");
         drop(release);
         workers.stop();
     }

@@ -113,10 +113,12 @@ async fn fire(store: &Store, solution: Name, source: Name, nominal_ms: UnixMs) {
     match store.submit(tick).await {
         // Paused on purpose, removed meanwhile, fired before a restart or by the other node, or the node stops.
         Ok(_)
-        | Err(SubmitError::Closed(_))
-        | Err(SubmitError::Refused(
-            Refusal::AlreadyFired | Refusal::SourcePaused { .. } | Refusal::UnknownSolution(_),
-        )) => {}
+        | Err(
+            SubmitError::Closed(_)
+            | SubmitError::Refused(
+                Refusal::AlreadyFired | Refusal::SourcePaused { .. } | Refusal::UnknownSolution(_),
+            ),
+        ) => {}
         Err(SubmitError::Refused(refusal)) => {
             tracing::warn!(%solution, %source, nominal_ms, %refusal, "a tick was not taken in");
         }

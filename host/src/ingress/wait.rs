@@ -51,7 +51,8 @@ fn answer(store: &Store, id: MessageId) -> Result<Option<Response<Full<Bytes>>>,
     let mut response = match attempts.pop().map(|attempt| attempt.outcome) {
         Some(OutcomeRow::Done { reply: Some(reply) }) => solution_reply(reply),
         Some(OutcomeRow::Done { reply: None }) => {
-            let mut response = Response::new(Full::from(format!(r#"{{"id":"{id}","status":"done"}}"#)));
+            let mut response =
+                Response::new(Full::from(format!(r#"{{"id":"{id}","status":"done"}}"#)));
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().insert(CONTENT_TYPE, json);
             response
@@ -62,7 +63,9 @@ fn answer(store: &Store, id: MessageId) -> Result<Option<Response<Full<Bytes>>>,
         _ => Problem::new(
             StatusCode::BAD_GATEWAY,
             "not-handled",
-            format!("the solution could not handle the message; `tandem messages show {id}` tells why"),
+            format!(
+                "the solution could not handle the message; `tandem messages show {id}` tells why"
+            ),
         )
         .into_response(),
     };

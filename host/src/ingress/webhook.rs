@@ -49,7 +49,7 @@ const PERMIT_BYTES: u64 = 1 << 10;
 /// How long a sender waits for room in the in-flight bound before it is told to come again.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// A body must be here within this time.
-const BODY_WAIT: Duration = Duration::from_secs(60);
+const BODY_WAIT: Duration = Duration::from_mins(1);
 
 /// Bounds of taking messages in.
 #[derive(Debug, Clone)]
@@ -140,8 +140,13 @@ impl Webhooks {
         }
     }
 
-    async fn room(&self, headers: &HeaderMap, max_body: u64) -> Result<SemaphorePermit<'_>, Problem> {
-        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    async fn room(
+        &self,
+        headers: &HeaderMap,
+        max_body: u64,
+    ) -> Result<SemaphorePermit<'_>, Problem> {
+        let length =
+            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let bytes: u64 = length.unwrap_or(max_body);
         if bytes > max_body {
             return Err(too_large(max_body));
@@ -181,7 +186,11 @@ fn wait_of(query: Option<&str>) -> Result<Option<Duration>, Problem> {
         Some(wait) if wait <= WAIT_MAX => Ok(Some(wait)),
         _ => Err(Problem::bad_request(
             "bad-wait",
-            format!("wait={} is not understood; write wait=5s or wait=500ms, at most {} s", cut(&text), WAIT_MAX.as_secs()),
+            format!(
+                "wait={} is not understood; write wait=5s or wait=500ms, at most {} s",
+                cut(&text),
+                WAIT_MAX.as_secs()
+            ),
         )),
     }
 }
@@ -190,7 +199,9 @@ fn too_large(max_body: u64) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "body-too-large",
-        format!("this source takes bodies of at most {max_body} bytes; `max_body` in solution.toml raises it, to 16MiB at most"),
+        format!(
+            "this source takes bodies of at most {max_body} bytes; `max_body` in solution.toml raises it, to 16MiB at most"
+        ),
     )
 }
 
@@ -203,9 +214,10 @@ async fn receive(body: Incoming, max_body: u64) -> Result<Bytes, Problem> {
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(max_body)),
-        Ok(Err(error)) => {
-            Err(Problem::bad_request("body-cut-off", format!("the body did not arrive whole: {error}")))
-        }
+        Ok(Err(error)) => Err(Problem::bad_request(
+            "body-cut-off",
+            format!("the body did not arrive whole: {error}"),
+        )),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-too-slow",
@@ -267,7 +279,9 @@ mod tests {
         assert_eq!(wait("a=b"), Ok(None));
         assert_eq!(wait("wait=5s"), Ok(Some(Duration::from_secs(5))));
         assert_eq!(wait("a=b&wait=250ms"), Ok(Some(Duration::from_millis(250))));
-        for bad in ["wait=", "wait=5", "wait=-1s", "wait=121s", "wait=99999999999999999999s", "wait=1h"] {
+        for bad in
+            ["wait=", "wait=5", "wait=-1s", "wait=121s", "wait=99999999999999999999s", "wait=1h"]
+        {
             assert_eq!(wait(bad), Err("bad-wait"), "{bad}");
         }
     }
@@ -275,7 +289,9 @@ mod tests {
     #[test]
     fn headers_of_the_connection_are_not_kept() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("host", "h"), ("x-lead", "1"), ("authorization", "a"), ("tandem-key", "k")] {
+        for (name, value) in
+            [("host", "h"), ("x-lead", "1"), ("authorization", "a"), ("tandem-key", "k")]
+        {
             headers.insert(name, HeaderValue::from_static(value));
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));

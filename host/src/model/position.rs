@@ -26,6 +26,7 @@ impl fmt::Display for Position {
 pub struct Chain(pub [u8; 32]);
 
 impl Chain {
+    #[must_use]
     pub fn next(self, frame: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0);

@@ -14,7 +14,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub status: StatusCode,
-    /// Stable; its page is `docs/errors/{code}.md`.
+    /// Stable; `docs/errors.md` has a section of this name: what it means and what to do.
     pub code: &'static str,
     /// Whose fault, what happened, what to do next.
     pub detail: String,
@@ -35,6 +35,7 @@ impl Problem {
         Self { status, code, detail: detail.into(), retry_after: None }
     }
 
+    #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }

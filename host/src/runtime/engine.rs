@@ -187,6 +187,7 @@ impl Engine {
             linked: Linked { component: linked, handle, outside },
             grants: Arc::new(manifest.grants.clone()),
             limits: manifest.limits.clone(),
+            places: component.resources_required().map_or(1, |required| pool::places(&required)),
         })
     }
 
@@ -263,6 +264,7 @@ impl Loader for Engine {
         component: &[u8],
         manifest: &Manifest,
     ) -> Result<Arc<dyn Handler>, handler::LoadError> {
-        self.load(digest, component, manifest).map_err(|error| handler::LoadError(error.to_string()))
+        self.load(digest, component, manifest)
+            .map_err(|error| handler::LoadError(error.to_string()))
     }
 }

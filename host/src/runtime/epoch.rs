@@ -17,6 +17,7 @@ pub(super) fn start_ticker(engine: &wasmtime::Engine) -> io::Result<()> {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
+            #[expect(clippy::disallowed_methods, reason = "it is the one that keeps the time")]
             thread::sleep(TICK);
         }
     })?;

@@ -1,6 +1,6 @@
 //! What an attempt that did not end by itself came to: an error of wasmtime becomes an outcome.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -9,9 +9,6 @@ use crate::{
     contract::handler::{Level, Log, ViewError},
     model::{limits::REASON_BYTES_MAX, outcome::Outcome},
 };
-
-/// Frames of a backtrace that are kept.
-const FRAMES_MAX: usize = 64;
 
 /// What is known besides the error.
 #[derive(Debug)]
@@ -38,6 +35,7 @@ pub(super) fn outcome(error: &wasmtime::Error, circumstances: &Circumstances<'_>
     if circumstances.memory_was_refused {
         return Outcome::OutOfMemory { limit_bytes: circumstances.memory_bytes };
     }
+    let backtrace = backtrace(error);
     let reason = match (trap, error.downcast_ref::<I32Exit>()) {
         (_, Some(I32Exit(status))) => format!("it called exit with status {status}"),
         (Some(Trap::UnreachableCodeReached), _) => {
@@ -45,13 +43,25 @@ pub(super) fn outcome(error: &wasmtime::Error, circumstances: &Circumstances<'_>
                 "it reached code that it calls unreachable, as after a panic".to_owned()
             })
         }
-        (Some(Trap::StackOverflow), _) => {
-            "stack overflow: its calls are nested too deeply".to_owned()
+        (Some(Trap::StackOverflow), _) => STACK_OVERFLOW.to_owned(),
+        (Some(Trap::MemoryOutOfBounds), _) if is_deep_recursion(&backtrace) => {
+            STACK_OVERFLOW.to_owned()
         }
         (Some(trap), _) => trap.to_string(),
         (None, _) => format!("it broke the contract: {}", error.root_cause()),
     };
-    Outcome::Trapped { reason: cut(reason), backtrace: backtrace(error) }
+    Outcome::Trapped { reason: cut(reason), backtrace }
+}
+
+const STACK_OVERFLOW: &str = "stack overflow: its calls are nested too deeply";
+
+/// Whether the innermost frames are a few functions over and over. Languages such as Rust keep a stack of their own
+/// at the bottom of the memory, and run out of it by reaching below the first byte.
+fn is_deep_recursion(backtrace: &[String]) -> bool {
+    const FRAMES: usize = 20;
+    const CYCLE_MAX: usize = 4;
+    let innermost: Option<BTreeSet<&String>> = backtrace.get(..FRAMES).map(|f| f.iter().collect());
+    innermost.is_some_and(|functions| functions.len() <= CYCLE_MAX)
 }
 
 /// What Rust's standard library writes to standard error in a panic, in one line.
@@ -71,7 +81,6 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let mut room = REASON_BYTES_MAX;
     frames
         .iter()
-        .take(FRAMES_MAX)
         .flat_map(lines_of)
         .take_while(|line| {
             let fits = line.len() <= room;
@@ -149,6 +158,17 @@ mod tests {
         let outcome = outcome_of(ViewError("closed".to_owned()), &[]);
         let reason = "the store could not be read: closed".to_owned();
         assert_eq!(outcome, Outcome::Unavailable { reason });
+    }
+
+    #[test]
+    fn running_out_of_a_stack_in_memory_is_a_stack_overflow() {
+        let lines = |names: &[&str], times| -> Vec<String> {
+            names.repeat(times).into_iter().map(str::to_owned).collect()
+        };
+        assert!(is_deep_recursion(&lines(&["f"], 64)));
+        assert!(is_deep_recursion(&lines(&["f", "g"], 10)));
+        assert!(!is_deep_recursion(&lines(&["f"], 3)));
+        assert!(!is_deep_recursion(&lines(&["a", "b", "c", "d", "e", "f"], 10)));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct Ready {
     pub(super) linked: Linked,
     pub(super) grants: Arc<Grants>,
     pub(super) limits: Limits,
+    /// How many places of the pool an instance takes.
+    pub(super) places: u32,
 }
 
 #[derive(Clone)]
@@ -57,7 +59,7 @@ pub(super) struct Linked {
 
 impl Handler for Ready {
     fn handle(&self, message: &Message, attempt: u32, view: &dyn View) -> Handled {
-        let _place = self.engine.places().take();
+        let _places = self.engine.places().take(self.places);
         let started = Instant::now();
         let mut store = self.store(message.id, started, self.limits.time);
         let headers = headers(message);
@@ -88,7 +90,7 @@ impl Ready {
 
     /// Starts an instance and drops it, as a check does.
     pub(super) fn try_to_start(&self, view: &dyn View) -> Result<(), String> {
-        let _place = self.engine.places().take();
+        let _places = self.engine.places().take(self.places);
         let started = Instant::now();
         let mut store = self.store(MessageId([0; 16]), started, TRIAL_TIME);
         let ended = borrowed_view::lend(view, || match &self.linked.outside {

@@ -1,7 +1,6 @@
 //! What an attempt says: lines from `log`, from standard output and from standard error, within their bounds.
 
 use std::{
-    future::Future,
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

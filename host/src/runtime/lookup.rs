@@ -156,6 +156,52 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_is_an_answer_and_nobody_follows_it() {
+        use std::io::{BufRead, BufReader, Write};
+
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let asked = std::thread::spawn(move || {
+            let (mut connection, _) = server.accept().unwrap();
+            let lines = BufReader::new(connection.try_clone().unwrap()).lines();
+            let head: Vec<String> =
+                lines.map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+            let answer = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\n";
+            write!(connection, "{answer}content-length: 2\r\n\r\nno").unwrap();
+            head
+        });
+        let grants = Grants { http: vec![grant("http", "127.0.0.1", port)], ..Grants::default() };
+        let outside = crate::runtime::outside::Outside::new().unwrap();
+        let mut lookups = Lookups::new(Arc::new(grants), Lines::default(), Some(outside.client()));
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let uri = format!("http://127.0.0.1:{port}/a?b");
+        let request = Request::builder().uri(uri).body(body).unwrap();
+        let sent = borrowed_view::lend(&TableView::default(), || {
+            lookups.send_request(request, None, Box::new(async { Ok(()) }))
+        });
+        let (response, body) = outside.wait_for(async {
+            let (response, _) = Box::into_pin(sent).await.unwrap();
+            let (head, body) = response.into_parts();
+            (head, body.collect().await.unwrap().to_bytes())
+        });
+        assert_eq!((response.status.as_u16(), &body[..]), (302, &b"no"[..]));
+        let head = asked.join().unwrap();
+        assert_eq!(head[0], "GET /a?b HTTP/1.1");
+        assert!(head.contains(&format!("host: 127.0.0.1:{port}")), "{head:?}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_told_as_such() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let outside = crate::runtime::outside::Outside::new().unwrap();
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let uri = format!("http://127.0.0.1:{port}/");
+        let request = Request::builder().uri(uri).body(body).unwrap();
+        let refused = outside.wait_for(answer(&outside.client(), request, None));
+        assert!(matches!(refused, Err(Error::ConnectionRefused)), "{refused:?}");
+    }
+
+    #[test]
     fn what_is_not_granted_is_refused_with_the_line_to_add() {
         for uri in [
             "http://api.example.com/",

@@ -110,22 +110,22 @@ fn room(count: usize) -> Result<u16, TooMuch> {
 mod tests {
     use super::*;
 
-    fn bytes(count: usize) -> Option<Bytes> {
-        Some(Bytes::from(vec![0; count]))
+    fn bytes(count: usize) -> Bytes {
+        Bytes::from(vec![0; count])
     }
 
     #[test]
     fn the_last_write_of_a_key_counts_once() {
         let mut pending = Pending::default();
         for _ in 0..3 {
-            pending.write("k".into(), bytes(EFFECT_BYTES_MAX - 1)).unwrap();
+            pending.write("k".into(), Some(bytes(EFFECT_BYTES_MAX - 1))).unwrap();
         }
         let refused = pending.write("l".into(), None).unwrap_err();
         assert_eq!(refused, TooMuch::Bytes { asked_bytes: EFFECT_BYTES_MAX + 1 });
         pending.write("k".into(), None).unwrap();
-        pending.write("l".into(), bytes(1)).unwrap();
+        pending.write("l".into(), Some(bytes(1))).unwrap();
         let state = pending.into_effects().state;
-        assert_eq!(state, [("k".to_owned(), None), ("l".to_owned(), bytes(1))]);
+        assert_eq!(state, [("k".to_owned(), None), ("l".to_owned(), Some(bytes(1)))]);
     }
 
     #[test]

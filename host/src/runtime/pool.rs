@@ -1,9 +1,10 @@
 //! How wasmtime is set up: what components may use, and where their memory comes from.
 
-use std::fs;
+use std::{fs, num::NonZeroUsize};
 
 use wasmtime::{
-    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, ResourcesRequired,
+    WasmBacktraceDetails,
 };
 
 use crate::model::limits::MEMORY_BYTES_MAX;
@@ -26,6 +27,9 @@ const TABLES_EACH: u32 = 4;
 /// Stack of a component, in bytes, and of the fiber that an attempt that may wait runs on.
 const WASM_STACK_BYTES: usize = 512 << 10;
 const FIBER_STACK_BYTES: usize = 2 << 20;
+
+/// Frames of a trap's backtrace.
+const BACKTRACE_FRAMES: usize = 64;
 
 /// Memory of a free place that is kept and cleared by writing zeroes, rather than given back to the system.
 const RESIDENT_BYTES: usize = 64 << 10;
@@ -62,6 +66,13 @@ pub(super) fn pooling(instances: u32) -> Config {
     config
 }
 
+/// How many places an instance takes: more than one if it has more memories or tables than most.
+pub(super) fn places(required: &ResourcesRequired) -> u32 {
+    let memories = required.num_memories.div_ceil(MEMORIES_EACH);
+    let tables = required.num_tables.div_ceil(TABLES_EACH);
+    memories.max(tables).max(1)
+}
+
 /// For a process that may not reserve that much address space: slower, the same otherwise.
 pub(super) fn on_demand() -> Config {
     let mut config = common();
@@ -78,6 +89,7 @@ fn common() -> Config {
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK_BYTES).async_stack_size(FIBER_STACK_BYTES);
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    config.wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES));
     // The same results on both nodes, whatever their processors.
     config.relaxed_simd_deterministic(true);
     config.wasm_memory64(false).wasm_multi_memory(false);

@@ -29,7 +29,7 @@ fn engine() -> Engine {
 }
 
 fn manifest() -> Manifest {
-    let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
+    let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_mins(1) };
     Manifest {
         name: "probe".parse().unwrap(),
         version: "1".to_owned(),
@@ -322,8 +322,13 @@ fn more_handlers_than_places_wait_for_each_other() {
     });
 }
 
-/// Imports a sleep from WASI, so that it runs on a fiber; sleeps for the time in the nanoseconds given.
+/// Sleeps for so many nanoseconds.
 fn sleeping(nanos: u64) -> Vec<u8> {
+    waiting(&format!("(call $block (call $subscribe (i64.const {nanos})))"))
+}
+
+/// Imports a sleep from WASI, so that it runs on a fiber.
+fn waiting(body: &str) -> Vec<u8> {
     let items = r#"
       (import "wasi:io/poll@0.2.6" (instance $poll
         (export "pollable" (type $p (sub resource)))
@@ -342,7 +347,7 @@ fn sleeping(nanos: u64) -> Vec<u8> {
           (import "w" "subscribe" (func $subscribe (param i64) (result i32)))
           (memory (export "memory") 1)
           (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
-          {HANDLE} (call $block (call $subscribe (i64.const {nanos}))) (i32.const 1024)))
+          {HANDLE} {body} (i32.const 1024)))
         (core instance $main (instantiate $Main (with "w" (instance
           (export "block" (func $block)) (export "subscribe" (func $subscribe))))))
         (func (export "handle") (param "message" $message)
@@ -366,6 +371,28 @@ fn who_may_wait_waits_and_is_cut_at_the_limit() {
     assert_eq!(handled.outcome, Outcome::TimedOut { limit: Duration::from_millis(60) });
     assert!(handled.duration < Duration::from_secs(5), "{:?}", handled.duration);
     assert_eq!(handle(&*brief).outcome, Outcome::Done { reply: None });
+    let looping = load_with(&engine, &waiting("(loop (br 0))"), &short);
+    let handled = handle(&*looping);
+    assert_eq!(handled.outcome, Outcome::TimedOut { limit: Duration::from_millis(60) });
+    assert!(handled.duration < Duration::from_secs(5), "{:?}", handled.duration);
+}
+
+#[test]
+fn components_of_many_memories_wait_rather_than_fail() {
+    let engine = Engine::new(&Config { cache_dir: None, instances: 4 }).unwrap();
+    let many =
+        format!("(core module $M (memory 1)) {}", "(core instance (instantiate $M))".repeat(7));
+    let bytes = solution_with(&many, &format!("{HANDLE} (i32.const 1024))"));
+    let handler = load(&engine, &bytes);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    assert_eq!(handle(&*handler).outcome, Outcome::Done { reply: None });
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -486,7 +513,8 @@ fn without_a_pool_the_same_is_refused_and_the_same_runs() {
     let config = Config { cache_dir: None, instances: 2 };
     let engine = Engine::on(wasmtime::Engine::new(&pool::on_demand()).unwrap(), &config).unwrap();
     let core = format!("{HANDLE} (i32.const 1024))");
-    let many = format!("(core module $M (memory 1)) {}", "(core instance (instantiate $M))".repeat(9));
+    let many =
+        format!("(core module $M (memory 1)) {}", "(core instance (instantiate $M))".repeat(9));
     let refused = engine.check(&manifest(), &solution_with(&many, &core)).unwrap_err();
     assert_eq!(refused, [ComponentFault::DoesNotFit { what: "memories", count: 10, max: 8 }]);
     let table = "(core module $M (table 100001 funcref)) (core instance (instantiate $M))";

@@ -16,6 +16,10 @@ pub trait Change: Send + 'static {
     /// What the asker learns when it is on disk.
     type Answer: Send + 'static;
 
+    /// Whether somebody waits for it. What nobody waits for may linger a moment, so that it shares its commit with
+    /// what comes next.
+    const AWAITED: bool = true;
+
     /// Turns the change into operations on rows, seeing all changes before it. Checks first, writes then.
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<Self::Answer, ChangeError>;
 }
@@ -39,15 +43,21 @@ pub enum Refusal {
     UnknownSource { solution: Name, source_name: String, known: Vec<Name> },
     #[error("source `{source_name}` of solution `{solution}` is a {kind}, not a {wanted}")]
     WrongSourceKind { solution: Name, source_name: Name, kind: &'static str, wanted: &'static str },
-    #[error("source `{source_name}` of solution `{solution}` is paused: {reason}; `tandem solutions resume {solution} --source {source_name}` lets it take messages again")]
+    #[error(
+        "source `{source_name}` of solution `{solution}` is paused: {reason}; `tandem solutions resume {solution} --source {source_name}` lets it take messages again"
+    )]
     SourcePaused { solution: Name, source_name: Name, reason: String },
-    #[error("{bound} messages of solution `{solution}` wait already, which is its bound ([limits] queue); send again later")]
+    #[error(
+        "{bound} messages of solution `{solution}` wait already, which is its bound ([limits] queue); send again later"
+    )]
     QueueFull { solution: Name, bound: u64 },
     #[error("the disk of this node has only {} MiB left, which are kept for finishing what was accepted; free some space", free_bytes >> 20)]
     DiskFull { free_bytes: u64 },
     #[error("no message {0} is known here")]
     UnknownMessage(MessageId),
-    #[error("message {id} has no dead delivery {index}; `tandem messages show {id}` lists its deliveries")]
+    #[error(
+        "message {id} has no dead delivery {index}; `tandem messages show {id}` lists its deliveries"
+    )]
     UnknownDelivery { id: MessageId, index: u16 },
     #[error("message {0} is not in the dead letters")]
     NotDead(MessageId),
@@ -55,7 +65,9 @@ pub enum Refusal {
     UnknownRevision { solution: Name, revision: u32, known: Vec<u32> },
     #[error("solution `{0}` has no earlier revision to go back to")]
     NothingToRollBackTo(Name),
-    #[error("{queued} messages of solution `{solution}` still wait; let them finish, or discard them, then remove it")]
+    #[error(
+        "{queued} messages of solution `{solution}` still wait; let them finish, or discard them, then remove it"
+    )]
     StillQueued { solution: Name, queued: u64 },
     #[error("no setting `{name}` is set for {scope}; `tandem settings list` shows what is set")]
     UnknownSetting { scope: String, name: Name },

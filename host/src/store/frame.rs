@@ -125,7 +125,7 @@ impl<'a> Frame<'a> {
 }
 
 /// The operations of a frame, in order.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ops<'a>(&'a [u8]);
 
 impl<'a> Iterator for Ops<'a> {
@@ -157,11 +157,14 @@ fn read_op(bytes: &[u8]) -> Result<(Op<'_>, &[u8]), FrameError> {
 
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut length = bytes.len();
-    while length >= 0x80 {
-        out.push((length & 0x7f) as u8 | 0x80);
+    loop {
+        let low = u8::try_from(length & 0x7f).expect("seven bits");
         length >>= 7;
+        out.push(if length == 0 { low } else { low | 0x80 });
+        if length == 0 {
+            break;
+        }
     }
-    out.push(length as u8);
     out.extend_from_slice(bytes);
 }
 
@@ -195,7 +198,11 @@ pub enum ApplyError {
 
 impl<'txn> Rows<'txn> {
     pub(super) fn open(txn: &'txn redb::WriteTransaction) -> Result<Self, redb::TableError> {
-        Table::ALL.into_iter().map(|table| txn.open_table(table.definition())).collect::<Result<_, _>>().map(Self)
+        Table::ALL
+            .into_iter()
+            .map(|table| txn.open_table(table.definition()))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(super) fn table(&self, table: Table) -> &redb::Table<'txn, &'static [u8], &'static [u8]> {
@@ -242,7 +249,8 @@ mod tests {
         frame.begin(Position { epoch: 1, seq: 2 }, 3);
         frame.put(Table::State, b"key", &[7; 300]);
         for cut in 0..frame.len() {
-            let outcome = Frame::decode(&frame.bytes()[..cut]).map(|f| f.ops().all(|op| op.is_ok()));
+            let outcome =
+                Frame::decode(&frame.bytes()[..cut]).map(|f| f.ops().all(|op| op.is_ok()));
             // Cut right after the header it is an empty frame; everywhere else it shows.
             assert!(outcome != Ok(true) || cut == HEADER_BYTES, "cut at {cut}");
         }
@@ -271,10 +279,11 @@ mod tests {
             prop_assert_eq!(read.len(), ops.len());
             for (op, (number, key, value)) in read.into_iter().zip(&ops) {
                 let table = Table::from_number(*number).unwrap();
-                match value {
-                    Some(value) => prop_assert_eq!(op, Op::Put { table, key, value }),
-                    None => prop_assert_eq!(op, Op::Delete { table, key }),
-                }
+                let expected = match value {
+                    Some(value) => Op::Put { table, key, value },
+                    None => Op::Delete { table, key },
+                };
+                prop_assert_eq!(op, expected);
             }
         }
 

@@ -143,7 +143,8 @@ fn storage(error: StorageError, file: PathBuf) -> OpenError {
 
 /// A file that was made but never written to: the process died between the two.
 fn is_blank(db: &Database) -> Result<bool, OpenError> {
-    let blank = || -> Result<bool, redb::Error> { Ok(db.begin_read()?.list_tables()?.next().is_none()) };
+    let blank =
+        || -> Result<bool, redb::Error> { Ok(db.begin_read()?.list_tables()?.next().is_none()) };
     blank().map_err(|error| OpenError::Damaged { file: FILE.into(), why: error.to_string() })
 }
 

@@ -88,9 +88,17 @@ pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-pub(crate) fn check_round_trip<R: Row + PartialEq + std::fmt::Debug>(row: &R, bytes_as_written: &[u8]) {
+pub(crate) fn check_round_trip<R: Row + PartialEq + std::fmt::Debug>(
+    row: &R,
+    bytes_as_written: &[u8],
+) {
     let bytes = row.encode();
-    assert_eq!(bytes, bytes_as_written, "the bytes on disk changed: that is a new version of {}", R::KIND);
+    assert_eq!(
+        bytes,
+        bytes_as_written,
+        "the bytes on disk changed: that is a new version of {}",
+        R::KIND
+    );
     assert_eq!(&R::decode(&bytes).unwrap(), row);
     assert!(R::decode(&[]).is_err());
     let mut newer = bytes.clone();

@@ -3,7 +3,7 @@
 //! A change reads rows as all changes before it left them, and writes operations into the frame. They are applied when
 //! it succeeds and forgotten when it is refused, so a change is all or nothing; it does not see its own operations.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use redb::ReadableTable;
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -42,6 +42,12 @@ pub(super) struct Memory {
     /// Queue counts of the running change, taken over when it succeeds.
     pub queued_by_change: Vec<(SolutionNo, i64)>,
     pub scratch: Vec<u8>,
+}
+
+impl fmt::Debug for Sequencer<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequencer").field("position", &self.position).finish_non_exhaustive()
+    }
 }
 
 impl Sequencer<'_, '_> {

@@ -83,9 +83,8 @@ impl ReadySignal {
     /// Waits until some solution has new messages; returns which.
     pub async fn wait(&self) -> BTreeSet<SolutionNo> {
         loop {
-            let solutions = std::mem::take(
-                &mut *self.solutions.lock().unwrap_or_else(PoisonError::into_inner),
-            );
+            let solutions =
+                std::mem::take(&mut *self.solutions.lock().unwrap_or_else(PoisonError::into_inner));
             if !solutions.is_empty() {
                 return solutions;
             }
@@ -116,6 +115,11 @@ impl FinishedSignal {
         receive
     }
 
+    /// Whether any sender waits.
+    pub fn is_awaited(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
     /// Forgets whoever gave up waiting for `id`.
     pub fn forget(&self, id: MessageId) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +133,7 @@ impl FinishedSignal {
     }
 
     fn raise(&self, finished: &[MessageId]) {
-        if finished.is_empty() || self.count.load(Ordering::Acquire) == 0 {
+        if finished.is_empty() || !self.is_awaited() {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,8 +6,12 @@ use bytes::Bytes;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
 use super::{
-    row::{Row, RowError, SolutionNo, after_prefix, state::{read_state_key, state_key}},
-    table::{Definition, Table},
+    row::{
+        Row, RowError, SolutionNo, after_prefix,
+        head::{HEAD_KEY, HeadRow},
+        state::{read_state_key, state_key},
+    },
+    table::{Definition, JOURNAL, NODE, Table},
 };
 
 /// Rows could not be read.
@@ -54,6 +58,26 @@ impl Snapshot {
 
     pub fn get<R: Row>(&self, table: Table, key: &[u8]) -> Result<Option<R>, ReadError> {
         self.table(table)?.get(key)
+    }
+
+    /// Hands the journal's frames from number `from` on, in order, to `take`, until it says no.
+    pub fn journal(
+        &self,
+        from: u64,
+        mut take: impl FnMut(&[u8]) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        for entry in self.definition(JOURNAL)?.range(from.to_be_bytes().as_slice()..)? {
+            if !take(entry?.1.value())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the journal ends.
+    pub fn head(&self) -> Result<HeadRow, ReadError> {
+        let head = self.definition(NODE)?.get(HEAD_KEY)?.ok_or(ReadError::Key("node"))?;
+        Ok(HeadRow::decode(head.value())?)
     }
 
     /// Rows in a table.

@@ -46,6 +46,8 @@ const CHANGES_PER_COMMIT: usize = 8192;
 const BYTES_PER_COMMIT: usize = 8 << 20;
 /// Memory that the frame keeps between commits.
 const FRAME_BYTES_KEPT: usize = 2 * BYTES_PER_COMMIT;
+/// How long changes that nobody waits for wait for company.
+const LINGER: Duration = Duration::from_millis(2);
 /// How old the knowledge of free disk space may be.
 const DISK_CHECK: Duration = Duration::from_millis(200);
 
@@ -74,6 +76,7 @@ type Release = Box<dyn FnOnce(Result<Position, SubmitError>) + Send>;
 pub(super) struct Job(Box<dyn RunJob>);
 
 trait RunJob: Send {
+    fn is_awaited(&self) -> bool;
     /// Sequences the change. Refused changes are answered at once; kept ones after the commit.
     fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Option<Release>, ReadError>;
     fn refuse(self: Box<Self>, error: SubmitError);
@@ -87,6 +90,10 @@ struct Pending<C, F> {
 impl<C: Change, F: FnOnce(Result<Kept<C::Answer>, SubmitError>) + Send + 'static> RunJob
     for Pending<C, F>
 {
+    fn is_awaited(&self) -> bool {
+        C::AWAITED
+    }
+
     fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Option<Release>, ReadError> {
         let Self { change, then } = *self;
         match change.sequence(seq) {
@@ -195,6 +202,7 @@ pub(super) fn start(
         memory: Memory::new(catalogue, queued),
         frame: FrameBuilder::default(),
         raised: Raised::default(),
+        gathered: VecDeque::new(),
         catalogue_moved: false,
         journal_bytes: journal.iter().map(|(_, bytes)| bytes).sum(),
         journal,
@@ -202,8 +210,10 @@ pub(super) fn start(
         signals,
         counters,
     };
+    // The writer's own: it blocks while it commits. It is async only to wait for a time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
-        if let Err(error) = writer.run(queue) {
+        if let Err(error) = runtime.block_on(writer.run(queue)) {
             tracing::error!(%error, "the store is closed for good");
             failed.send_replace(Some(error.to_string()));
         }
@@ -219,6 +229,8 @@ struct Writer {
     memory: Memory,
     frame: FrameBuilder,
     raised: Raised,
+    /// Taken from the queue, but not sequenced yet.
+    gathered: VecDeque<Job>,
     catalogue_moved: bool,
     /// Frames that the journal holds: sequence number and bytes.
     journal: VecDeque<(u64, u64)>,
@@ -248,15 +260,17 @@ enum Fatal {
 }
 
 impl Writer {
-    fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Fatal> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Fatal> {
         let mut releases = Vec::new();
-        while let Some(first) = queue.blocking_recv() {
+        while let Some(first) = queue.recv().await {
+            self.gather(first, &mut queue).await;
             let began = Instant::now();
-            let outcome = self.commit_waiting(first, &mut queue, &mut releases);
+            let outcome = self.commit_waiting(&mut queue, &mut releases);
             if let Err(error) = outcome {
                 let closed = SubmitError::Closed(error.to_string());
                 releases.drain(..).for_each(|release: Release| release(Err(closed.clone())));
                 queue.close();
+                self.gathered.drain(..).for_each(|job| job.0.refuse(closed.clone()));
                 while let Ok(job) = queue.try_recv() {
                     job.0.refuse(closed.clone());
                 }
@@ -273,10 +287,25 @@ impl Writer {
         Ok(())
     }
 
-    /// Applies `first` and all that wait behind it, and commits them as one frame.
+    /// Lets what nobody waits for linger until something comes that somebody does wait for.
+    async fn gather(&mut self, first: Job, queue: &mut mpsc::Receiver<Job>) {
+        let mut hurry = first.0.is_awaited() || self.signals.finished.is_awaited();
+        self.gathered.push_back(first);
+        let until = Instant::now() + LINGER;
+        while !hurry && self.gathered.len() < CHANGES_PER_COMMIT {
+            match tokio::time::timeout_at(until, queue.recv()).await {
+                Ok(Some(job)) => {
+                    hurry = job.0.is_awaited();
+                    self.gathered.push_back(job);
+                }
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Applies what was gathered and all that wait behind it, and commits them as one frame.
     fn commit_waiting(
         &mut self,
-        first: Job,
         queue: &mut mpsc::Receiver<Job>,
         releases: &mut Vec<Release>,
     ) -> Result<(), Fatal> {
@@ -293,13 +322,16 @@ impl Writer {
             txn.set_quick_repair(true);
         }
         let mut rows = Rows::open(&txn)?;
-        let mut next = Some(first);
+        let mut next = self.gathered.pop_front();
         let mut taken = 0;
         while let Some(job) = next {
             self.sequence(job, position, now_ms, &mut rows, releases)?;
             taken += 1;
             let room = taken < CHANGES_PER_COMMIT && self.frame.len() < BYTES_PER_COMMIT;
-            next = if room { queue.try_recv().ok() } else { None };
+            next = match self.gathered.pop_front() {
+                None if room => queue.try_recv().ok(),
+                gathered => gathered,
+            };
         }
         drop(rows);
         if self.frame.is_empty() {
@@ -376,9 +408,10 @@ impl Writer {
         let low = free.filter(|&free| free < self.config.reserve_bytes);
         if low.is_some() != self.memory.disk_low.is_some() {
             let reserve = self.config.reserve_bytes;
-            match low {
-                Some(free) => tracing::warn!(free, reserve, "disk nearly full: new messages are refused"),
-                None => tracing::info!("the disk has room again: new messages are accepted"),
+            if let Some(free) = low {
+                tracing::warn!(free, reserve, "disk nearly full: new messages are refused");
+            } else {
+                tracing::info!("the disk has room again: new messages are accepted");
             }
         }
         self.counters.disk_low.store(low.unwrap_or(0), Ordering::Relaxed);

@@ -196,7 +196,7 @@ fn settings_are_typed() {
         wrong.starts_with("setting `url` has a value that does not fit: invalid type: string"),
         "{wrong}"
     );
-    assert!(wrong.ends_with("run `tandem settings set SOLUTION url VALUE`"), "{wrong}");
+    assert!(wrong.ends_with("run `tandem settings set url VALUE --solution SOLUTION`"), "{wrong}");
 }
 
 #[test]

@@ -86,7 +86,8 @@ pub async fn messages(node: &NodeClient) -> Result<HashMap<String, String>, Fail
     let mut found = HashMap::new();
     let mut before: Option<String> = None;
     loop {
-        let call = Call::get(["messages"]).query("limit", Some(1000)).query("before", before.as_ref());
+        let call =
+            Call::get(["messages"]).query("limit", Some(1000)).query("before", before.as_ref());
         let page: MessagePage = node.read(call).await?;
         found.extend(page.messages.into_iter().map(|message| (message.id, message.status)));
         match page.next {
@@ -196,7 +197,10 @@ fn judge_leads(facts: &Facts, faults: &mut Faults) -> usize {
     let doubled = received.iter().filter(|(_, times)| **times > 1).map(|(number, _)| named(number));
     faults.of_kind("leads came to the CRM as more than one", &doubled.collect::<Vec<_>>());
     let unasked = received.keys().filter(|n| !expected.contains(n) && !perhaps.contains(n));
-    faults.of_kind("leads came to the CRM without a receipt", &unasked.map(named).collect::<Vec<_>>());
+    faults.of_kind(
+        "leads came to the CRM without a receipt",
+        &unasked.map(named).collect::<Vec<_>>(),
+    );
     expected.len()
 }
 
@@ -213,7 +217,10 @@ fn judge_orders(facts: &Facts, faults: &mut Faults) -> usize {
         }
     }
     let unclear = |customer: &str| {
-        facts.unclear.iter().any(|what| matches!(what, What::Order { customer: c, .. } if c == customer))
+        facts
+            .unclear
+            .iter()
+            .any(|what| matches!(what, What::Order { customer: c, .. } if c == customer))
     };
     let customers: BTreeSet<&str> =
         expected.keys().copied().chain(facts.totals.keys().map(String::as_str)).collect();
@@ -242,7 +249,10 @@ impl Audit {
                 "  {} leads with a receipt, {} at the CRM; {} requests were made again, with the same key",
                 self.leads, self.leads_received, self.tried_again
             ),
-            format!("  {} orders with a receipt, checked against the customers' totals", self.orders),
+            format!(
+                "  {} orders with a receipt, checked against the customers' totals",
+                self.orders
+            ),
         ];
         for fault in &self.faults {
             lines.push(format!("  {} {fault}", output.paint(Style::Bad, "fault:")));

@@ -89,7 +89,8 @@ impl Child {
     async fn listens(&mut self, file: &Path) -> Result<SocketAddr, Failure> {
         let deadline = Instant::now() + START;
         loop {
-            if let Some(address) = fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok()) {
+            if let Some(address) = fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok())
+            {
                 return Ok(address);
             }
             self.still_runs()?;

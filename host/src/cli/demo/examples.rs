@@ -46,7 +46,11 @@ pub const HEARTBEATS: (&str, &str) = ("uptime-watch", "report");
 pub const SILENT_AFTER_S: u64 = 15;
 
 /// Deploys all and points them at the receiver.
-pub async fn deploy(node: &NodeClient, receiver: SocketAddr, output: Output) -> Result<(), Failure> {
+pub async fn deploy(
+    node: &NodeClient,
+    receiver: SocketAddr,
+    output: Output,
+) -> Result<(), Failure> {
     for Example { manifest, component } in &EXAMPLES {
         let deployed = deploy::deploy(node, manifest, component).await?;
         output.note(format_args!(

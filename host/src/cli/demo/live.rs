@@ -1,6 +1,6 @@
 //! What the demo shows every second: a picture redrawn in place on a terminal, else a line, or JSON.
 
-use std::io::IsTerminal;
+use std::{fmt::Write as _, io::IsTerminal};
 
 use super::{
     super::{
@@ -24,7 +24,9 @@ enum Kind {
     Json,
     Lines,
     /// Lines that were drawn and are to be drawn over.
-    Picture { drawn: usize },
+    Picture {
+        drawn: usize,
+    },
 }
 
 impl View {
@@ -44,7 +46,10 @@ impl View {
         let node = &self.address;
         let lines = [
             String::new(),
-            format!("The node is at {node}, with {} messages a second. Ctrl-C ends with an audit.", self.rate),
+            format!(
+                "The node is at {node}, with {} messages a second. Ctrl-C ends with an audit.",
+                self.rate
+            ),
             "In another terminal:".to_owned(),
             format!("  tandem status --node {node} --watch"),
             format!("  tandem messages tail --node {node}"),
@@ -66,7 +71,7 @@ impl View {
                 let lines = lines(picture, self.output);
                 let mut text = if drawn == 0 { String::new() } else { format!("\x1b[{drawn}A") };
                 for line in &lines {
-                    text.push_str(&format!("\x1b[2K{line}\n"));
+                    writeln!(text, "\x1b[2K{line}").expect("a String takes all");
                 }
                 // What the picture before had more.
                 text.push_str("\x1b[J");
@@ -101,8 +106,10 @@ fn line(picture: &Picture) -> String {
 fn lines(picture: &Picture, output: Output) -> Vec<String> {
     let Picture { accepted, refused, unanswered, receiver, .. } = picture;
     let head = |text: &str| output.paint(Style::Head, &format!("{text:<12}"));
-    let mut lines =
-        vec![format!("{}accepted {accepted}   refused {refused}   unanswered {unanswered}", head("sent"))];
+    let mut lines = vec![format!(
+        "{}accepted {accepted}   refused {refused}   unanswered {unanswered}",
+        head("sent")
+    )];
     match picture.node {
         Some(node) => {
             lines.push(format!(
@@ -140,9 +147,9 @@ fn lines(picture: &Picture, output: Output) -> Vec<String> {
     ));
     lines.push(String::new());
     // One line each, on any terminal that is wide enough to work at.
-    lines.extend(picture.events.iter().map(|event| {
-        output.paint(Style::Faint, &cut(&one_line(event), 78))
-    }));
+    lines.extend(
+        picture.events.iter().map(|event| output.paint(Style::Faint, &cut(&one_line(event), 78))),
+    );
     lines
 }
 
@@ -161,7 +168,13 @@ mod tests {
             refused: 0,
             unanswered: 0,
             node,
-            receiver: Figures { leads: 477, alerts: 2, tried_again: 9, refused: 5, ..Figures::default() },
+            receiver: Figures {
+                leads: 477,
+                alerts: 2,
+                tried_again: 9,
+                refused: 5,
+                ..Figures::default()
+            },
             receipt_p50_us: 1_240,
             receipt_p99_us: 4_800,
             events: vec!["  41 s  the CRM refuses lead 477: 503".into()],
@@ -180,8 +193,16 @@ mod tests {
             deliveries_dead: 0,
         };
         let output = Output { format: Format::Text, colour: Colour::Off };
-        insta::assert_snapshot!(lines(&picture(Some(node)), output).join("\n"), @"");
-        insta::assert_snapshot!(line(&picture(Some(node))), @"");
+        insta::assert_snapshot!(lines(&picture(Some(node)), output).join("\n"), @r#"
+        sent        accepted 812   refused 0   unanswered 0
+        messages    handled 809   rejected 31   queued 6
+        deliveries  delivered 479   pending 2   tried again 9   dead 0
+        receipts    p50 1.2 ms   p99 4.8 ms
+        CRM         477 leads, 2 alerts; 503 5 times, answer lost 0 times, slow 0 times
+
+          41 s  the CRM refuses lead 477: 503
+        "#);
+        insta::assert_snapshot!(line(&picture(Some(node))), @r#"42 s: accepted 812, handled 809, rejected 31, delivered 479, pending 2, tried again 9; receipt p50 1.2 ms, p99 4.8 ms"#);
         assert!(line(&picture(None)).contains("the node does not say how it is"));
     }
 

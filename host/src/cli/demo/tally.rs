@@ -26,11 +26,17 @@ pub struct Answered {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Came {
-    Receipt { id: String },
+    Receipt {
+        id: String,
+    },
     /// The node said no: it has kept nothing.
-    Refusal { why: String },
+    Refusal {
+        why: String,
+    },
     /// Nobody knows whether the node has kept it.
-    Nothing { why: String },
+    Nothing {
+        why: String,
+    },
 }
 
 /// One message with a receipt.
@@ -103,23 +109,23 @@ impl Tally {
                 }
                 self.latencies_us.push_back(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                 if matches!(item.what, What::Wrong { .. }) {
-                    self.event(format!("sent {}, to be rejected", item.title));
+                    self.event(&format!("sent {}, to be rejected", item.title));
                 }
                 self.sent.push(Sent { id, what: item.what });
             }
             Came::Refusal { why } => {
                 self.refused += 1;
-                self.event(format!("the node refused {}: {why}", item.title));
+                self.event(&format!("the node refused {}: {why}", item.title));
             }
             Came::Nothing { why } => {
-                self.event(format!("no answer for {}: {why}", item.title));
+                self.event(&format!("no answer for {}: {why}", item.title));
                 self.unclear.push(item.what);
             }
         }
     }
 
     /// Something to be seen.
-    pub fn event(&mut self, text: String) {
+    pub fn event(&mut self, text: &str) {
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }

@@ -47,12 +47,19 @@ pub struct Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// A lead that must arrive at the CRM exactly once, known there by the number in its address.
-    Lead { number: u32 },
+    Lead {
+        number: u32,
+    },
     /// An order that must be in its customer's totals exactly once.
-    Order { customer: String, cents: i64 },
+    Order {
+        customer: String,
+        cents: i64,
+    },
     Heartbeat,
     /// Wrong on purpose: the solution must reject it.
-    Wrong { hook: Hook },
+    Wrong {
+        hook: Hook,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +119,9 @@ async fn send_one(node: &NodeClient, item: Item) -> Answered {
         Hook::Orders => ORDERS,
         Hook::Heartbeats => HEARTBEATS,
     };
-    let mut call = Call::hook(solution, source).body(item.body.clone()).header(
-        hyper::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    let mut call = Call::hook(solution, source)
+        .body(item.body.clone())
+        .header(hyper::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(key) = &item.key {
         let key = HeaderValue::try_from(key).expect("our keys are ASCII");
         call = call.header(HeaderName::clone(&KEY), key);
@@ -162,19 +168,39 @@ pub struct Generator {
 }
 
 const FIRST: [&str; 16] = [
-    "Mara", "Jonas", "Amélie", "Luca", "Ingrid", "Tomáš", "Sofía", "Yusuf", "Priya", "Kenji", "Olga", "Noah",
-    "Zoë", "Mateusz", "Chloé", "Björn",
+    "Mara", "Jonas", "Amélie", "Luca", "Ingrid", "Tomáš", "Sofía", "Yusuf", "Priya", "Kenji",
+    "Olga", "Noah", "Zoë", "Mateusz", "Chloé", "Björn",
 ];
 const LAST: [&str; 16] = [
-    "Novak", "Huber", "Lefèvre", "Rossi", "Lindqvist", "Dvořák", "García", "Demir", "Sharma", "Tanaka",
-    "Petrova", "Miller", "van Dijk", "Kowalski", "Moreau", "Andersson",
+    "Novak",
+    "Huber",
+    "Lefèvre",
+    "Rossi",
+    "Lindqvist",
+    "Dvořák",
+    "García",
+    "Demir",
+    "Sharma",
+    "Tanaka",
+    "Petrova",
+    "Miller",
+    "van Dijk",
+    "Kowalski",
+    "Moreau",
+    "Andersson",
 ];
 const COUNTRIES: [&str; 14] =
     ["AT", "DE", "CH", "FR", "NL", "SE", "NO", "US", "CA", "ES", "IT", "PL", "JP", "in"];
 const DOMAINS: [&str; 4] = ["example.com", "mail.example.org", "example.net", "shop.example"];
 const ARTICLES: [(&str, i64); 8] = [
-    ("lamp-oak", 8_900), ("chair-02", 14_950), ("desk-xl", 64_900), ("cable-usb-c", 1_290), ("mug", 990),
-    ("shelf-3", 11_900), ("poster-a2", 2_450), ("rug-wool", 39_900),
+    ("lamp-oak", 8_900),
+    ("chair-02", 14_950),
+    ("desk-xl", 64_900),
+    ("cable-usb-c", 1_290),
+    ("mug", 990),
+    ("shelf-3", 11_900),
+    ("poster-a2", 2_450),
+    ("rug-wool", 39_900),
 ];
 
 impl Generator {
@@ -240,7 +266,9 @@ impl Generator {
             let (sku, unit_price_cents) = self.pick(&ARTICLES);
             let quantity: i64 = self.random.random_range(1..=5);
             cents += quantity * unit_price_cents;
-            lines.push(json!({"sku": sku, "quantity": quantity, "unit_price_cents": unit_price_cents}));
+            lines.push(
+                json!({"sku": sku, "quantity": quantity, "unit_price_cents": unit_price_cents}),
+            );
         }
         let key = Some(customer.clone());
         if is_wrong {
@@ -312,7 +340,8 @@ mod tests {
                     let order: Value = serde_json::from_str(&item.body).unwrap();
                     let lines = order["lines"].as_array().unwrap();
                     let of_line = |line: &Value| {
-                        line["quantity"].as_i64().unwrap() * line["unit_price_cents"].as_i64().unwrap()
+                        line["quantity"].as_i64().unwrap()
+                            * line["unit_price_cents"].as_i64().unwrap()
                     };
                     assert_eq!(lines.iter().map(of_line).sum::<i64>(), cents);
                     assert_eq!(order["total_cents"].as_i64(), Some(cents));

@@ -96,7 +96,7 @@ impl Seen {
     }
 }
 
-/// The lowest UUIDv7 of a millisecond.
+/// The lowest `UUIDv7` of a millisecond.
 fn id_at(unix_ms: u64) -> String {
     uuid::Builder::from_unix_timestamp_millis(unix_ms, &[0; 10]).into_uuid().to_string()
 }

@@ -83,9 +83,8 @@ fn life(message: &Message, output: Output) -> Vec<String> {
     for delivery in &message.deliveries {
         let tries = delivery.tries.iter().enumerate();
         events.extend(tries.map(|(n, attempt)| delivered(delivery, n + 1, attempt, output)));
-        events.extend(delivery.due_ms.filter(|_| delivery.status == "pending").map(|at_ms| Event {
-            at_ms,
-            lines: vec![format!("delivery {}: due", delivery.index)],
+        events.extend(delivery.due_ms.filter(|_| delivery.status == "pending").map(|at_ms| {
+            Event { at_ms, lines: vec![format!("delivery {}: due", delivery.index)] }
         }));
     }
     let due = message.due_ms.filter(|_| matches!(&*summary.status, "waiting" | "scheduled"));

@@ -1,10 +1,6 @@
 //! The client against a small server of its own.
 
-use axum::{
-    Json, Router,
-    http::{StatusCode, Uri, header},
-    response::IntoResponse,
-};
+use axum::{Json, Router, http::Uri, response::IntoResponse};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -14,9 +10,8 @@ use crate::cli::exit::{Exit, Failure};
 /// Echoes a request as JSON, refuses below `/api/v1/no`, and is no node below `/api/v1/proxy`.
 async fn node() -> String {
     let echo = async |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-        let text = |name: HeaderName| {
-            headers.get(name).map(|value| value.to_str().unwrap().to_owned())
-        };
+        let text =
+            |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         Json(json!({
             "method": method.as_str(),
             "uri": uri.to_string(),
@@ -34,7 +29,7 @@ async fn node() -> String {
             detail: "There is no solution `x`.\nThere are: a, \x1b[31mb".into(),
             code: "unknown-solution".into(),
         };
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        let kind = [(CONTENT_TYPE, "application/problem+json")];
         (StatusCode::NOT_FOUND, kind, serde_json::to_string(&problem).unwrap()).into_response()
     };
     let router = Router::new()

@@ -1,5 +1,7 @@
 //! Against real sockets, with answers as they may come.
 
+#![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+
 use std::net::SocketAddr;
 
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};

@@ -1,5 +1,7 @@
 //! Against real sockets.
 
+#![expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+
 use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;

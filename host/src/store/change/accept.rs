@@ -71,7 +71,11 @@ impl Change for Tick {
         may_accept(seq, solution, &content.source, "schedule")?;
         let id = MessageId::of_tick(&solution.name, &content.source, nominal_ms);
         seq.put(Table::Schedules, &key, &ScheduleRow { last_ms: nominal_ms });
-        keep(seq, solution, NewMessage { id, time_ms: nominal_ms, parent: None, content, due: None });
+        keep(
+            seq,
+            solution,
+            NewMessage { id, time_ms: nominal_ms, parent: None, content, due: None },
+        );
         Ok(id)
     }
 }

@@ -33,7 +33,8 @@ impl Change for RetryMessage {
         let solution = catalogue
             .solution(message.solution.as_str())
             .ok_or_else(|| Refusal::UnknownSolution(message.solution.to_string()))?;
-        let attempts = seq.get::<LifeRow>(Table::Lives, &id.0)?.map_or_else(Vec::new, |l| l.attempts);
+        let attempts =
+            seq.get::<LifeRow>(Table::Lives, &id.0)?.map_or_else(Vec::new, |l| l.attempts);
         let made = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
         let status = StatusRow::Again { due_ms: seq.now_ms() };
         seq.put(Table::Lives, &id.0, &LifeRow { status, attempts });

@@ -37,6 +37,8 @@ pub enum DeliverNext {
 impl Change for Deliver {
     type Answer = ();
 
+    const AWAITED: bool = false;
+
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
         let Self { key, id, solution_no, method, url, attempt, next } = self;
         if !seq.contains(Table::Outbox, &key.to_bytes())? {

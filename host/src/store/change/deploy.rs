@@ -155,7 +155,9 @@ impl Change for Pause {
                 {
                     let known = manifest.sources.iter().map(|s| s.name.clone()).collect();
                     let source_name = source.to_string();
-                    return Err(Refusal::UnknownSource { solution: name, source_name, known }.into());
+                    return Err(
+                        Refusal::UnknownSource { solution: name, source_name, known }.into()
+                    );
                 }
                 row.paused_sources.insert(source, reason);
             }

@@ -32,7 +32,9 @@ impl Change for Due {
         let mut damage = None;
         seq.scan(Table::Timers, &[], |key, value| {
             match (read_timer_key(key), TimerRow::decode(value)) {
-                (Some((due_ms, id)), Ok(row)) if due_ms <= self.now_ms => due.push((due_ms, id, row)),
+                (Some((due_ms, id)), Ok(row)) if due_ms <= self.now_ms => {
+                    due.push((due_ms, id, row));
+                }
                 (Some(_), Ok(_)) => return false,
                 (None, _) => damage = Some(ReadError::Key("timers")),
                 (_, Err(error)) => damage = Some(error.into()),

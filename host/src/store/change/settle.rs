@@ -52,6 +52,8 @@ pub enum Next {
 impl Change for Settle {
     type Answer = ();
 
+    const AWAITED: bool = false;
+
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
         for settled in self.attempts {
             settle(seq, self.solution_no, settled)?;
@@ -130,13 +132,16 @@ fn outbox_row(id: MessageId, solution_no: SolutionNo, request: Request) -> Outbo
 fn publish(seq: &mut Sequencer<'_, '_>, parent: MessageId, publication: Publication) -> MessageId {
     let Publication { solution, content, after } = publication;
     let (id, now_ms) = (seq.new_id(), seq.now_ms());
-    let due = after.map(|wait| now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+    let due = after
+        .map(|wait| now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
     let message = NewMessage { id, time_ms: now_ms, parent: Some(parent), content, due };
     let catalogue = seq.catalogue();
     let receiver = catalogue.solution(solution.as_str());
     match receiver.map(|s| (s, check_source(s, &message.content.source, "message"))) {
         Some((receiver, Ok(()))) => keep(seq, receiver, message),
-        Some((receiver, Err(refusal))) => keep_dead(seq, receiver.no, &solution, message, refusal.to_string()),
+        Some((receiver, Err(refusal))) => {
+            keep_dead(seq, receiver.no, &solution, message, refusal.to_string());
+        }
         None => {
             let reason = format!("solution `{solution}` was not deployed when this was published");
             keep_dead(seq, 0, &solution, message, reason);

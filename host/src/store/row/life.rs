@@ -19,7 +19,9 @@ row!(LifeRow, "life", version 1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StatusRow {
     /// To be tried again, not before this time; a timer or a ready row says so too.
-    Again { due_ms: UnixMs },
+    Again {
+        due_ms: UnixMs,
+    },
     Done,
     Dead,
 }
@@ -87,7 +89,8 @@ mod tests {
                 outbox: 1,
             }],
         };
-        let bytes = b"\x01\x00\x09\x01\x01\x02\x03\x01\x01r\x01\x04\x01\x01\x01t\x00\x01\x01k\x00\x00\x01";
+        let bytes =
+            b"\x01\x00\x09\x01\x01\x02\x03\x01\x01r\x01\x04\x01\x01\x01t\x00\x01\x01k\x00\x00\x01";
         check_round_trip(&row, bytes);
     }
 }

@@ -34,9 +34,15 @@ row!(MessageRow, "message", version 1);
 
 impl MessageRow {
     pub fn into_message(self, id: MessageId) -> Message {
-        let headers = self.headers.into_iter().map(|(name, value)| (name, value.into_vec())).collect();
+        let headers =
+            self.headers.into_iter().map(|(name, value)| (name, value.into_vec())).collect();
         let Self { solution, source, time_ms, content_type, key, body, .. } = self;
-        Message { id, solution, time_ms, content: Content { source, headers, content_type, key, body } }
+        Message {
+            id,
+            solution,
+            time_ms,
+            content: Content { source, headers, content_type, key, body },
+        }
     }
 }
 

@@ -65,7 +65,8 @@ mod tests {
             paused: None,
             paused_sources: BTreeMap::from([("s".parse().unwrap(), "w".to_owned())]),
         };
-        let bytes = [b"\x01\x01\x02\x01\x02".as_slice(), &[5; 32], b"\x01m\x03\x00\x01\x01s\x01w"].concat();
+        let bytes =
+            [b"\x01\x01\x02\x01\x02".as_slice(), &[5; 32], b"\x01m\x03\x00\x01\x01s\x01w"].concat();
         check_round_trip(&row, &bytes);
         check_round_trip(&NextSolutionRow { no: 7 }, &[1, 7]);
     }

@@ -1,6 +1,9 @@
 //! The verdict on facts that are right, and on each way in which they can be wrong.
 
-use super::{super::{receiver::Figures, traffic::Hook}, *};
+use super::{
+    super::{receiver::Figures, traffic::Hook},
+    *,
+};
 
 fn sent(id: &str, what: What) -> Sent {
     Sent { id: id.into(), what }
@@ -60,10 +63,7 @@ fn right_facts_are_clean() {
 #[test]
 fn every_way_to_be_wrong_is_found() {
     let a = || "a".to_owned();
-    assert_eq!(
-        fault(|f| drop(f.found.remove("a"))),
-        "1 messages with a receipt are lost: a"
-    );
+    assert_eq!(fault(|f| drop(f.found.remove("a"))), "1 messages with a receipt are lost: a");
     assert_eq!(
         fault(|f| drop(f.found.insert(a(), "scheduled".into()))),
         "1 messages did not end as they should: a is scheduled, not done"
@@ -82,7 +82,9 @@ fn every_way_to_be_wrong_is_found() {
         "1 leads came to the CRM without a receipt: lead 3"
     );
     assert_eq!(
-        fault(|f| drop(f.totals.insert("c1".into(), Totals { orders: 3, cents: 450 }))),
+        fault(|f| {
+            f.totals.insert("c1".into(), Totals { orders: 3, cents: 450 });
+        }),
         "1 customers' totals are wrong: c1 has 3 orders of 450 cents instead of 2 of 350"
     );
     assert!(fault(|f| f.totals.clear()).contains("c1 has 0 orders"));
@@ -113,12 +115,8 @@ fn what_was_never_answered_may_be_there_or_not() {
 
 #[test]
 fn many_faults_of_a_kind_are_one_line() {
-    let sent: Vec<Sent> =
-        (0..9).map(|n| self::sent(&n.to_string(), What::Heartbeat)).collect();
+    let sent: Vec<Sent> = (0..9).map(|n| sent(&n.to_string(), What::Heartbeat)).collect();
     let facts = Facts { found: HashMap::new(), totals: BTreeMap::new(), ..right(&sent) };
     let facts = Facts { received: Received::default(), ..facts };
-    assert_eq!(
-        judge(&facts).faults,
-        ["9 messages with a receipt are lost: 0, 1, 2, 3, 4, …"]
-    );
+    assert_eq!(judge(&facts).faults, ["9 messages with a receipt are lost: 0, 1, 2, 3, 4, …"]);
 }

@@ -41,7 +41,7 @@ fn a_refused_lead_is_kept_at_the_second_try() {
 fn a_lost_answer_does_not_double_the_lead() {
     let start = Instant::now();
     let mut book = book(start);
-    book.mishaps.0[0].1 += Duration::from_secs(60);
+    book.mishaps.0[0].1 += Duration::from_mins(1);
     let later = start + Duration::from_secs(6);
     for status in [503, 200] {
         assert_eq!(book.receive("/leads", Some("k"), LEAD, later).0.status, status);
@@ -63,10 +63,8 @@ fn a_missing_key_and_a_borrowed_key_are_told() {
 async fn it_answers_by_real_http_and_shows_alerts() {
     let (events, mut heard) = mpsc::channel(4);
     let receiver = Receiver::start(events).await.unwrap();
-    let client = hyper_util::client::legacy::Client::builder(
-        hyper_util::rt::TokioExecutor::new(),
-    )
-    .build_http::<Full<Bytes>>();
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .build_http::<Full<Bytes>>();
     let body = r#"{"service":"mail","up":false,"at_ms":1,"reason":"silent for 16 s"}"#;
     let request = Request::post(format!("http://{}/alerts", receiver.address()))
         .header("Idempotency-Key", "a-0")

@@ -57,7 +57,8 @@ fn message(status: &str, tries: Vec<Attempt>, deliveries: Vec<Delivery>) -> Mess
 
 #[test]
 fn a_life_with_a_retry_and_a_delivery_that_was_refused_once() {
-    let retried = Attempt { reason: Some("the price list is locked".into()), ..attempt(1, 1, "retry") };
+    let retried =
+        Attempt { reason: Some("the price list is locked".into()), ..attempt(1, 1, "retry") };
     let done = Attempt {
         log: vec![
             LogLine { level: "info".into(), text: "routed to emea".into() },
