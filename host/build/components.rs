@@ -125,6 +125,7 @@ fn clean(mut command: Command) -> Command {
     command
 }
 
+#[expect(clippy::exit, reason = "a build script ends with what cargo is told")]
 fn refuse(why: &str) -> ! {
     println!("cargo::error={why}");
     exit(1)

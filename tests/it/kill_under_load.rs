@@ -32,6 +32,7 @@ struct Senders {
 }
 
 impl Senders {
+    #[expect(clippy::disallowed_methods, reason = "nothing is there to send to, for a while")]
     fn send(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             let Some(address) = *self.address.read().unwrap() else {
@@ -51,6 +52,10 @@ impl Senders {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run is, and when a kill comes, is chance"
+)]
 fn every_receipt_is_done_once() {
     let rounds =
         env::var("TANDEM_KILL_ROUNDS").ok().map_or(ROUNDS, |rounds| rounds.parse().unwrap());
@@ -89,6 +94,7 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "what a run was worth")]
 fn audit(node: &NodeUnderTest, receiver: &Receiver, receipts: &BTreeMap<String, String>) {
     wait_until("everything is handled and delivered", || {
         node.api("solutions/lean")["queued"] == 0

@@ -50,6 +50,7 @@ fn ticks_are_counted_once_across_kills_and_restarts() {
 }
 
 /// What `lean` keeps: eight bytes, little-endian; shown as text where they happen to be text.
+#[expect(clippy::little_endian_bytes, reason = "as the fixture writes it")]
 pub fn count(value: &Value) -> u64 {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     let bytes = match (&value["text"], &value["base64"]) {

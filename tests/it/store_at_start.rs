@@ -60,7 +60,7 @@ fn a_file_that_is_something_else() {
 fn a_file_that_is_cut_off() {
     for length in [100, 4096, 20_000] {
         let cut = |file: &Path| {
-            fs::File::options().write(true).open(file).unwrap().set_len(length).unwrap()
+            fs::File::options().write(true).open(file).unwrap().set_len(length).unwrap();
         };
         refused(cut, &["is damaged", "restore the folder from a backup"]);
     }

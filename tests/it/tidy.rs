@@ -142,9 +142,9 @@ fn imported(depth: usize, code: &str) -> Vec<String> {
             "mod" if token(at + 2) == "{" => inline.push(braces),
             "crate" if token(at + 1) == "::" => modules.extend(heads(&tokens, at + 2)),
             "super" if token(at + 1) == "::" && (at == 0 || token(at - 1) != "::") => {
-                let supers = (0..)
-                    .take_while(|n| token(at + 2 * n) == "super" && token(at + 2 * n + 1) == "::")
-                    .count();
+                let is_super =
+                    |n: &usize| token(at + 2 * n) == "super" && token(at + 2 * n + 1) == "::";
+                let supers = (0..tokens.len()).take_while(is_super).count();
                 // As many as the module is deep lead to the crate itself.
                 if supers == depth + inline.len() {
                     modules.extend(heads(&tokens, at + 2 * supers));
@@ -171,7 +171,7 @@ fn heads(tokens: &[String], from: usize) -> Vec<String> {
         match tokens[at].as_str() {
             "{" if begins => heads_found.extend(heads(tokens, at)),
             _ if begins && braces == 1 && is_word(&tokens[at]) => {
-                heads_found.push(tokens[at].clone())
+                heads_found.push(tokens[at].clone());
             }
             _ => {}
         }

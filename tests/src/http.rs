@@ -115,7 +115,7 @@ impl Response {
     }
 
     /// Checks that it has this status, and hands itself on.
-    #[must_use]
+    #[expect(clippy::return_self_not_must_use, reason = "often only the check is wanted")]
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self}");

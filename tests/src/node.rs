@@ -223,6 +223,7 @@ impl NodeUnderTest {
 }
 
 impl Drop for NodeUnderTest {
+    #[expect(clippy::print_stderr, reason = "a failing test shows it")]
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
             process.kill().ok();

@@ -50,7 +50,7 @@ pub struct Told {
 
 impl Told {
     /// Checks the exit code, and hands itself on.
-    #[must_use]
+    #[expect(clippy::return_self_not_must_use, reason = "often only the check is wanted")]
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
@@ -89,6 +89,7 @@ pub fn finish_slowly(command: &mut Command) -> Told {
 }
 
 /// The exit code; none if a signal ended it.
+#[expect(clippy::disallowed_methods, reason = "between two looks at a state, with a deadline")]
 #[track_caller]
 pub fn wait_for_end(child: &mut Child) -> Option<i32> {
     let began = std::time::Instant::now();

@@ -123,6 +123,7 @@ impl Receiver {
 }
 
 /// One connection, which may carry many requests.
+#[expect(clippy::disallowed_methods, reason = "being late is what it is told")]
 fn serve(stream: TcpStream, shared: &Mutex<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);

@@ -10,6 +10,7 @@ pub const DEADLINE: Duration = Duration::from_mins(1);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Looks until there is something; panics with `what` at the deadline.
+#[expect(clippy::disallowed_methods, reason = "between two looks at a state, with a deadline")]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
