@@ -1,7 +1,7 @@
 //! What operators do: settings, state, versions, pausing and removing.
 
 use serde_json::json;
-use tandem_tests::{NodeUnderTest, Solution};
+use tandem_tests::{NodeUnderTest, Receiver, Solution};
 
 use crate::TANDEM;
 
@@ -121,19 +121,31 @@ fn a_solution_with_messages_is_not_removed() {
 }
 
 #[test]
-fn a_stop_in_order_finishes_what_runs() {
+fn what_a_stop_in_order_interrupts_is_done_once() {
     let mut node = TANDEM.node();
     node.deploy(&Solution::probe());
-    let id = node.accept(
-        "probe/in",
-        json!({ "do": "all", "asks": [{ "do": "sleep", "ms": 500 }, { "do": "count" }] }),
-    );
-    tandem_tests::wait_until("it is taken up", || {
-        node.api("status")["messages"]["queued"] == 0 || node.message(&id)["attempts"] == 0
-    });
+    let ask = json!({ "do": "all", "asks": [{ "do": "sleep", "ms": 200 }, { "do": "count" }] });
+    let ids: Vec<_> = (0..5).map(|_| node.accept("probe/in", &ask)).collect();
+    // By then the next is being handled, and others wait.
+    node.wait_for_status(&ids[0], "done");
     assert_eq!(node.stop(), Some(0), "{}", node.log());
     assert!(!node.data_dir().join("listen").exists());
     node.run();
+    for id in &ids {
+        assert_eq!(node.wait_for_status(id, "done")["attempts"], 1);
+    }
+    assert_eq!(node.state("probe", "count").as_deref(), Some("5"));
+}
+
+#[test]
+fn what_a_removed_solution_asked_for_still_goes_out() {
+    let (node, receiver) = (TANDEM.node(), Receiver::closed());
+    node.deploy(&Solution::lean());
+    node.set("lean", "sink", &json!(receiver.url("/sink")));
+    let id = node.accept("lean/in", "kept");
     node.wait_for_status(&id, "done");
-    assert_eq!(node.state("probe", "count").as_deref(), Some("1"));
+    node.tandem(&["solutions", "remove", "lean"]).expect(0);
+    receiver.open();
+    node.wait_for_delivery(&id, 0, "delivered");
+    assert_eq!(receiver.calls()[0].body, "kept");
 }

@@ -83,6 +83,9 @@ fn what_nobody_can_handle_is_a_dead_letter_that_says_why() {
 fn a_letter_to_a_solution_that_came_later_can_be_retried() {
     let node = node();
     let (_, id) = publish(&node, json!({ "solution": "gone", "body": { "do": "count" } }));
+    let told = node.tandem(&["messages", "retry", &id]).expect(4);
+    assert!(told.err.contains("[unknown-solution]"), "{told}");
+    assert_eq!(node.message(&id)["status"], "dead");
     node.deploy(&Solution::probe().named("gone"));
     node.tandem(&["messages", "retry", &id]).expect(0);
     node.wait_for_status(&id, "done");

@@ -84,6 +84,16 @@ fn headers_beyond_what_http_may_carry_are_refused() {
 }
 
 #[test]
+fn a_sender_of_far_too_much_is_told_so_before_it_has_sent_it() {
+    let node = probe();
+    let much = || vec![b'a'; 8 << 20];
+    for body in [Body::Sized(much()), Body::Chunked(much(), 10_000)] {
+        node.send(&Request::post(HOOK, "").body(body)).problem(413, "body-too-large");
+    }
+    assert_eq!(messages(&node), 0);
+}
+
+#[test]
 fn a_body_that_breaks_off_is_not_kept() {
     let node = probe();
     let mut stream = TcpStream::connect(node.address).unwrap();
