@@ -111,7 +111,7 @@ impl Node {
             store: store.clone(),
             engine,
             dispatch,
-            node: format!("node-{}", std::process::id()),
+            node: node_name(&store)?,
             listen: address.to_string(),
             data_dir: dir.display().to_string(),
             started_ms: clock.now_ms(),
@@ -147,6 +147,13 @@ impl Node {
         std::fs::remove_file(&self.listen_file).ok();
         outcome
     }
+}
+
+/// The beginning of the store's identity: it stays the same wherever the folder goes.
+fn node_name(store: &Store) -> Result<String, NodeError> {
+    let identity = store.read().and_then(|snapshot| snapshot.identity());
+    let identity = identity.map_err(|error| NodeError::StoreFailed(error.to_string()))?;
+    Ok(uuid::Uuid::from_bytes(identity.store_id).simple().to_string()[..8].to_owned())
 }
 
 fn write_address(dir: &Path, address: SocketAddr) -> Result<PathBuf, NodeError> {

@@ -16,9 +16,7 @@ use crate::{
         ReadError, Refusal,
         catalogue::Solution,
         change::deploy::{Deploy, Pause, Remove, Rollback},
-        row::{
-            Row, SolutionNo, dead_letter::DeadLetterRow, ready::read_ready_key, timer::TimerRow,
-        },
+        row::{Row, SolutionNo, dead_letter::DeadLetterRow},
         table::Table,
     },
 };
@@ -30,20 +28,12 @@ struct Load {
     dead: u64,
 }
 
-/// Counted from the rows, so that it is right at any moment.
 fn loads(house: &House) -> Result<BTreeMap<SolutionNo, Load>, ReadError> {
     let mut loads = BTreeMap::<SolutionNo, Load>::new();
-    let snapshot = house.store.read()?;
-    snapshot.table(Table::Ready)?.scan(&[], |key, _| {
-        let (no, _) = read_ready_key(key).ok_or(ReadError::Key("ready"))?;
-        loads.entry(no).or_default().queued += 1;
-        Ok(true)
-    })?;
-    snapshot.table(Table::Timers)?.scan(&[], |_, value| {
-        loads.entry(TimerRow::decode(value)?.solution_no).or_default().queued += 1;
-        Ok(true)
-    })?;
-    snapshot.table(Table::DeadLetters)?.scan(&[], |_, value| {
+    for (no, queued) in house.store.counters().queues() {
+        loads.entry(no).or_default().queued = queued;
+    }
+    house.store.read()?.table(Table::DeadLetters)?.scan(&[], |_, value| {
         loads.entry(DeadLetterRow::decode(value)?.solution_no).or_default().dead += 1;
         Ok(true)
     })?;

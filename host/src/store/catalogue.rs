@@ -24,6 +24,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Catalogue {
     pub solutions: BTreeMap<Name, Arc<Solution>>,
+    by_no: BTreeMap<SolutionNo, Arc<Solution>>,
     settings: BTreeMap<Scope, BTreeMap<Name, Setting>>,
 }
 
@@ -61,8 +62,10 @@ impl Catalogue {
             }
             let name = std::str::from_utf8(key.value()).ok().and_then(|name| name.parse().ok());
             let name: Name = name.ok_or(ReadError::Key("solutions"))?;
-            let solution = Solution::new(name.clone(), SolutionRow::decode(value.value())?);
-            catalogue.solutions.insert(name, Arc::new(solution));
+            let row = SolutionRow::decode(value.value())?;
+            let solution = Arc::new(Solution::new(name.clone(), row));
+            catalogue.by_no.insert(solution.no, solution.clone());
+            catalogue.solutions.insert(name, solution);
         }
         for entry in settings.iter()? {
             let (key, value) = entry?;
@@ -79,7 +82,7 @@ impl Catalogue {
     }
 
     pub fn by_no(&self, no: SolutionNo) -> Option<&Arc<Solution>> {
-        self.solutions.values().find(|solution| solution.no == no)
+        self.by_no.get(&no)
     }
 
     /// What `solution` sees under `name`: its own value, else the global one, as JSON text.

@@ -3,7 +3,11 @@
 //! A change reads rows as all changes before it left them, and writes operations into the frame. They are applied when
 //! it succeeds and forgotten when it is refused, so a change is all or nothing; it does not see its own operations.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use redb::ReadableTable;
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -34,6 +38,8 @@ pub(super) struct Memory {
     pub catalogue: Arc<Catalogue>,
     /// Messages of each solution that are ready or scheduled.
     pub queued: BTreeMap<SolutionNo, u64>,
+    /// Solutions whose count changed since it was last told.
+    pub queues_changed: BTreeSet<SolutionNo>,
     /// Free bytes, if they are below the reserve.
     pub disk_low: Option<u64>,
     /// Ordinals given in this frame.
@@ -172,6 +178,7 @@ impl Memory {
         Self {
             catalogue,
             queued,
+            queues_changed: BTreeSet::new(),
             disk_low: None,
             given: 0,
             ids: ContextV7::new(),
@@ -184,6 +191,7 @@ impl Memory {
         for (solution, by) in self.queued_by_change.drain(..) {
             let count = self.queued.entry(solution).or_default();
             *count = count.saturating_add_signed(by);
+            self.queues_changed.insert(solution);
         }
     }
 }

@@ -8,7 +8,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 use super::{
     row::{
         Row, RowError, SolutionNo, after_prefix,
-        head::{HEAD_KEY, HeadRow},
+        head::{HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow},
         state::{read_state_key, state_key},
     },
     table::{Definition, JOURNAL, NODE, Table},
@@ -78,6 +78,12 @@ impl Snapshot {
     pub fn head(&self) -> Result<HeadRow, ReadError> {
         let head = self.definition(NODE)?.get(HEAD_KEY)?.ok_or(ReadError::Key("node"))?;
         Ok(HeadRow::decode(head.value())?)
+    }
+
+    /// Identity of the data in this store.
+    pub fn identity(&self) -> Result<IdentityRow, ReadError> {
+        let row = self.definition(NODE)?.get(IDENTITY_KEY)?.ok_or(ReadError::Key("node"))?;
+        Ok(IdentityRow::decode(row.value())?)
     }
 
     /// Rows in a table.

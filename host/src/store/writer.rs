@@ -1,7 +1,7 @@
 //! The one writer: takes all changes that wait, applies them, appends one journal frame, commits once.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,7 +25,7 @@ use super::{
     frame::{ApplyError, FrameBuilder, Rows},
     open::Opened,
     row::{
-        Row,
+        Row, SolutionNo,
         head::{HEAD_KEY, HeadRow},
     },
     sequencer::{Memory, Sequencer},
@@ -68,6 +68,15 @@ pub struct Counters {
     pub queued: AtomicU64,
     pub epoch: AtomicU64,
     pub seq: AtomicU64,
+    /// Messages ready or scheduled, per solution. Held for a copy.
+    queues: Mutex<BTreeMap<SolutionNo, u64>>,
+}
+
+impl Counters {
+    /// Messages of each solution that are ready or scheduled; solutions without any may be left out.
+    pub fn queues(&self) -> BTreeMap<SolutionNo, u64> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 type Release = Box<dyn FnOnce(Result<Position, SubmitError>) + Send>;
@@ -192,6 +201,7 @@ pub(super) fn start(
     let (failed, failure) = watch::channel(None);
     let Opened { db, head, catalogue, queued, journal } = opened;
     counters.queued.store(queued.values().sum(), Ordering::Relaxed);
+    (*counters.queues.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&queued);
     counters.epoch.store(head.position.epoch, Ordering::Relaxed);
     counters.seq.store(head.position.seq, Ordering::Relaxed);
     let writer = Writer {
@@ -430,7 +440,12 @@ impl Writer {
         counters.accepted.fetch_add(std::mem::take(&mut self.raised.accepted), Ordering::Relaxed);
         counters.delivered.fetch_add(std::mem::take(&mut self.raised.delivered), Ordering::Relaxed);
         counters.finished.fetch_add(self.raised.finished.len() as u64, Ordering::Relaxed);
-        counters.queued.store(self.memory.queued.values().sum(), Ordering::Relaxed);
+        let mut queues = counters.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        for solution in std::mem::take(&mut self.memory.queues_changed) {
+            queues.insert(solution, self.memory.queued.get(&solution).copied().unwrap_or(0));
+        }
+        counters.queued.store(queues.values().sum(), Ordering::Relaxed);
+        drop(queues);
         counters.seq.store(self.head.position.seq, Ordering::Relaxed);
     }
 }
