@@ -18,7 +18,7 @@ use tandem_tests::{NodeUnderTest, Receiver, Request, Solution, wait_until};
 use crate::{TANDEM, schedules::count};
 
 /// Rounds, unless `TANDEM_KILL_ROUNDS` says otherwise.
-const ROUNDS: u32 = 10;
+const ROUNDS: u32 = 40;
 const SENDERS: usize = 4;
 
 /// What the senders know.
