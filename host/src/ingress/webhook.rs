@@ -158,7 +158,7 @@ impl Webhooks {
         match tokio::time::timeout(ROOM_WAIT, self.in_flight.acquire_many(permits)).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
                 "this node has as many messages in flight as it may; send again later",
             )
