@@ -77,9 +77,9 @@ pub(super) struct Shared {
 pub(super) struct Lane {
     no: SolutionNo,
     shared: Arc<Shared>,
-    workers: Weak<Workers<Lane>>,
+    workers: Weak<Workers<Self>>,
     /// For `Arc`s to itself.
-    this: Weak<Lane>,
+    this: Weak<Self>,
     /// Runs that wait for a place or run; at most `limit`.
     runs: AtomicUsize,
     limit: AtomicUsize,

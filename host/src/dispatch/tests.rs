@@ -134,7 +134,7 @@ impl Fixture {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), over).await.expect("all are handled");
+        tokio::time::timeout(Duration::from_mins(1), over).await.expect("all are handled");
     }
 
     async fn stop(self) {
@@ -159,10 +159,10 @@ fn mix(number: u64, get: &dyn Fn(&str) -> u64, list: &dyn Fn(&str) -> u64) -> Ve
     let mut rng = StdRng::seed_from_u64(number);
     let mut sum = number;
     for _ in 0..rng.random_range(0..3) {
-        sum = sum.wrapping_mul(31).wrapping_add(get(&format!("k{}", rng.random_range(0..6))));
+        sum = fold(sum, get(&format!("k{}", rng.random_range(0..6))));
     }
     if rng.random_bool(0.2) {
-        sum = sum.wrapping_mul(31).wrapping_add(list("k"));
+        sum = fold(sum, list("k"));
     }
     let writes = rng.random_range(0..3);
     (0..writes).map(|n| (format!("k{}", rng.random_range(0..6)), sum.wrapping_add(n))).collect()
@@ -172,67 +172,76 @@ fn number(bytes: Option<Bytes>) -> u64 {
     bytes.map_or(0, |bytes| u64::from_be_bytes(bytes.as_ref().try_into().unwrap()))
 }
 
+fn fold(sum: u64, number: u64) -> u64 {
+    sum.wrapping_mul(31).wrapping_add(number)
+}
+
+/// [`mix`] as a handler.
+fn mixing(message: &Message, _: u32, view: &dyn View) -> (Outcome, Effects) {
+    let get = |key: &str| {
+        // Others get the chance to write in between.
+        std::thread::yield_now();
+        number(view.state_get(key).unwrap())
+    };
+    let list = |prefix: &str| {
+        let entries = view.state_list(prefix, None, 100).unwrap();
+        entries.into_iter().map(|(_, value)| number(Some(value))).fold(7, fold)
+    };
+    let writes: BTreeMap<_, _> =
+        mix(text(message).parse().unwrap(), &get, &list).into_iter().collect();
+    let bytes = |n: u64| Some(Bytes::copy_from_slice(&n.to_be_bytes()));
+    done(writes.into_iter().map(|(key, n)| (key, bytes(n))).collect())
+}
+
+/// What the journal says was handled, run again one after the other, beside what it says was written.
+#[derive(Default)]
+struct Replay {
+    handled: usize,
+    serial: BTreeMap<String, u64>,
+    stored: BTreeMap<String, u64>,
+}
+
+impl Replay {
+    fn take(&mut self, op: Op<'_>, numbers: &BTreeMap<[u8; 16], u64>) {
+        match op {
+            Op::Put { table: Table::Lives, key, .. } => {
+                let get = |key: &str| self.serial.get(key).copied().unwrap_or(0);
+                let list = |_: &str| self.serial.values().copied().fold(7, fold);
+                let id: [u8; 16] = key.try_into().unwrap();
+                let writes = mix(numbers[&id], &get, &list);
+                self.serial.extend(writes);
+                self.handled += 1;
+            }
+            Op::Put { table: Table::State, key, value } => {
+                let (_, key) = read_state_key(key).unwrap();
+                let value = u64::from_be_bytes(value.try_into().unwrap());
+                self.stored.insert(key.to_owned(), value);
+            }
+            _ => {}
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_at_the_same_time_comes_to_what_a_serial_order_comes_to() {
     for seed in 0..6_u64 {
         let handling = "[handling]\norder = \"none\"\nconcurrency = 8\n";
-        let f = Fixture::new(handling, |message, _, view| {
-            let get = |key: &str| {
-                // Others get the chance to write in between.
-                std::thread::yield_now();
-                number(view.state_get(key).unwrap())
-            };
-            let list = |prefix: &str| {
-                let entries = view.state_list(prefix, None, 100).unwrap();
-                entries.into_iter().fold(7, |sum: u64, (_, value)| {
-                    sum.wrapping_mul(31).wrapping_add(number(Some(value)))
-                })
-            };
-            let writes = mix(text(message).parse().unwrap(), &get, &list);
-            let state = writes.into_iter().collect::<BTreeMap<_, _>>().into_iter();
-            done(
-                state
-                    .map(|(key, n)| (key, Some(Bytes::copy_from_slice(&n.to_be_bytes()))))
-                    .collect(),
-            )
-        })
-        .await;
-        let numbers: Vec<String> = (0..400).map(|n| (seed * 1000 + n).to_string()).collect();
-        let ids = f.accept(&numbers.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let f = Fixture::new(handling, mixing).await;
+        let bodies: Vec<String> = (0..400).map(|n| (seed * 1000 + n).to_string()).collect();
+        let ids = f.accept(&bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
         f.until_over(&ids).await;
 
-        // The journal has the order in which attempts were sequenced: run them again one after the other.
-        let by_id: BTreeMap<_, _> = ids.iter().zip(&numbers).map(|(id, n)| (id.0, n)).collect();
-        let (mut serial, mut stored) = (BTreeMap::<String, u64>::new(), BTreeMap::new());
-        let mut handled = 0;
+        let numbers = ids.iter().map(|id| id.0).zip((0..400).map(|n| seed * 1000 + n)).collect();
+        let mut replay = Replay::default();
         let snapshot = f.store.read().unwrap();
-        let replay = |frame: &[u8]| {
-            for op in Frame::decode(frame).unwrap().ops() {
-                match op.unwrap() {
-                    Op::Put { table: Table::Lives, key, .. } => {
-                        let get = |key: &str| serial.get(key).copied().unwrap_or(0);
-                        let list = |_: &str| {
-                            let fold = |sum: u64, n: &u64| sum.wrapping_mul(31).wrapping_add(*n);
-                            serial.values().fold(7, fold)
-                        };
-                        let key: [u8; 16] = key.try_into().unwrap();
-                        let writes = mix(by_id[&key].parse().unwrap(), &get, &list);
-                        serial.extend(writes);
-                        handled += 1;
-                    }
-                    Op::Put { table: Table::State, key, value } => {
-                        let (_, key) = read_state_key(key).unwrap();
-                        stored
-                            .insert(key.to_owned(), u64::from_be_bytes(value.try_into().unwrap()));
-                    }
-                    _ => {}
-                }
-            }
+        let take = |frame: &[u8]| {
+            let frame = Frame::decode(frame).unwrap();
+            frame.ops().for_each(|op| replay.take(op.unwrap(), &numbers));
             Ok(true)
         };
-        snapshot.journal(0, replay).unwrap();
-        assert_eq!(handled, ids.len(), "seed {seed}: each once");
-        assert_eq!(stored, serial, "seed {seed}");
+        snapshot.journal(0, take).unwrap();
+        assert_eq!(replay.handled, ids.len(), "seed {seed}: each once");
+        assert_eq!(replay.stored, replay.serial, "seed {seed}");
         f.stop().await;
     }
 }

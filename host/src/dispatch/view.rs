@@ -75,10 +75,6 @@ impl Pending {
                 || reads.prefixes.iter().any(|prefix| below(prefix)))
     }
 
-    fn get(&self, key: &str) -> Option<Option<Bytes>> {
-        self.writes.get(key).map(|write| write.value.clone())
-    }
-
     /// Writes whose key begins with `prefix` and comes after `after`.
     fn range(&self, prefix: &str, after: Option<&str>) -> Vec<(String, Option<Bytes>)> {
         let from = match after {
@@ -124,11 +120,10 @@ impl View for LaneView<'_> {
         if let Some(reads) = &self.reads {
             reads.borrow_mut().keys.insert(key.to_owned());
         }
-        let pending = self.pending().get(key);
-        match pending {
-            Some(value) => Ok(value),
-            None => self.state.get_bytes(&state_key(self.no, key)).map_err(unreadable),
+        if let Some(write) = self.pending().writes.get(key) {
+            return Ok(write.value.clone());
         }
+        self.state.get_bytes(&state_key(self.no, key)).map_err(unreadable)
     }
 
     fn state_list(
