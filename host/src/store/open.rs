@@ -66,14 +66,39 @@ impl Store {
             .map_err(|source| OpenError::Folder { dir: config.dir.clone(), source })?;
         let path = config.dir.join(FILE);
         let new = !path.exists();
-        let db = open_file(config, &path, new)?;
-        let opened = (|| {
-            if new || is_blank(&db)? {
-                create(&db)?;
-            }
-            check_format(&db, &path)?;
-            load(Arc::new(db), &path)
-        })()?;
+        if !new {
+            refuse_foreign(&path)?;
+        }
+        let db = builder(config, &path).create(&path).map_err(|error| database(error, &path))?;
+        Self::start(config, clock, db, path)
+    }
+
+    /// As [`Store::open`], but on a disk that a test made.
+    #[cfg(test)]
+    pub(super) fn open_on(
+        disk: impl redb::StorageBackend,
+        config: &Config,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        let path = config.dir.join(FILE);
+        let db = builder(config, &path)
+            .create_with_backend(disk)
+            .map_err(|error| database(error, &path))?;
+        Self::start(config, clock, db, path)
+    }
+
+    /// Reads what the file holds and starts the writer.
+    fn start(
+        config: &Config,
+        clock: Clock,
+        db: Database,
+        path: PathBuf,
+    ) -> Result<Self, OpenError> {
+        if is_blank(&db)? {
+            create(&db)?;
+        }
+        check_format(&db, &path)?;
+        let opened = load(Arc::new(db), &path)?;
         let signals = Arc::new(Signals::new(Catalogue::default()));
         signals.catalogue.send_replace(opened.catalogue.clone());
         let counters = Arc::<writer::Counters>::default();
@@ -84,28 +109,27 @@ impl Store {
     }
 }
 
-fn open_file(config: &Config, path: &Path, new: bool) -> Result<Database, OpenError> {
-    let file = path.to_owned();
-    if !new {
-        refuse_foreign(path)?;
-    }
+fn builder(config: &Config, path: &Path) -> redb::Builder {
     let progress = path.to_owned();
-    Database::builder()
-        .set_cache_size(config.cache_bytes)
-        .set_repair_callback(move |session| {
-            let percent = (session.progress() * 100.0).round();
-            tracing::info!(file = %progress.display(), percent, "repairing after a crash");
-        })
-        .create(path)
-        .map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file },
-            DatabaseError::Storage(error) => storage(error, file),
-            DatabaseError::UpgradeRequired(version) => OpenError::NotOurs {
-                file,
-                why: format!("redb file format {version}, which this program cannot read"),
-            },
-            other => OpenError::Damaged { file, why: other.to_string() },
-        })
+    let mut builder = Database::builder();
+    builder.set_cache_size(config.cache_bytes).set_repair_callback(move |session| {
+        let percent = (session.progress() * 100.0).round();
+        tracing::info!(file = %progress.display(), percent, "repairing after a crash");
+    });
+    builder
+}
+
+fn database(error: DatabaseError, path: &Path) -> OpenError {
+    let file = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file },
+        DatabaseError::Storage(error) => storage(error, file),
+        DatabaseError::UpgradeRequired(version) => OpenError::NotOurs {
+            file,
+            why: format!("redb file format {version}, which this program cannot read"),
+        },
+        other => OpenError::Damaged { file, why: other.to_string() },
+    }
 }
 
 /// redb would say "invalid magic number"; say it in words, before it touches the file.
