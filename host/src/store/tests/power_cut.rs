@@ -450,3 +450,59 @@ fn an_error_of_the_disk_closes_the_store_for_good_and_loses_nothing() {
         println!("{commit:?}: {} operations, {stores} stores opened after errors", quiet.asked());
     }
 }
+
+#[test]
+fn a_store_that_cannot_be_made_says_what_the_disk_said() {
+    let quiet = Disk::default();
+    let clock = Clock::manual(BEGAN_MS);
+    Store::open_on(quiet.clone(), &config(Commit::Safe), clock.clone()).unwrap();
+    for at in 0..quiet.asked() {
+        for errno in [ENOSPC, EIO] {
+            let disk = Disk::default();
+            disk.fail(Fault { at, errno, stays: true });
+            let opened = Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone());
+            let error = opened.err();
+            let named = error.as_ref().is_none_or(|error| is_named(error, errno));
+            assert!(named, "errno {errno} at operation {at}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_not_called_a_damaged_store() {
+    let recorded = record(Commit::Safe, seed(), false);
+    let image = at_rest(&recorded);
+    let open = |disk: Disk| Store::open_on(disk, &config(Commit::Safe), recorded.clock.clone());
+    let quiet = Disk::holding(image.clone(), recorded.end);
+    open(quiet.clone()).unwrap();
+    for from in 0..quiet.reads() {
+        let disk = Disk::holding(image.clone(), recorded.end);
+        disk.fail_reads(from, EIO);
+        let error = open(disk).err();
+        assert!(error.as_ref().is_none_or(|error| is_named(error, EIO)), "read {from}: {error:?}");
+    }
+}
+
+#[test]
+fn a_store_that_was_half_made_is_made_anew() {
+    let disk = Disk::default();
+    let clock = Clock::manual(BEGAN_MS);
+    drop(Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone()).unwrap());
+    let log = disk.take_log();
+    let dir = tempfile::tempdir().unwrap();
+    let mut platter = Platter::new(Vec::new());
+    let mut rng = StdRng::seed_from_u64(seed());
+    for (at, logged) in log.iter().enumerate() {
+        let style = *Style::ALL.choose(&mut rng).expect("there are some");
+        std::fs::write(dir.path().join("store.redb.new"), platter.cut(style, &mut rng)).unwrap();
+        let config = Config { dir: dir.path().to_owned(), ..config(Commit::Safe) };
+        let store = Store::open(&config, clock.clone())
+            .unwrap_or_else(|error| panic!("cut at operation {at}, {style:?} kept: {error}"));
+        assert_eq!(store.read().unwrap().head().unwrap().position.seq, 0);
+        drop(store);
+        let mut names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+        assert_eq!((names.next().unwrap(), names.next()), ("store.redb".into(), None));
+        std::fs::remove_file(dir.path().join("store.redb")).unwrap();
+        platter.step(&logged.op);
+    }
+}

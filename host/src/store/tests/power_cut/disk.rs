@@ -51,6 +51,9 @@ struct Inner {
     /// Operations that were asked for, failed ones too.
     asked: usize,
     fault: Option<Fault>,
+    reads: usize,
+    /// This read and all after it fail, with this error.
+    unreadable: Option<(usize, i32)>,
     /// One sync in three is answered without being done: the control that shows the harness can fail.
     lies: bool,
 }
@@ -68,7 +71,15 @@ impl Disk {
         self.inner().fault = Some(fault);
     }
 
-    /// Operations asked for so far.
+    pub fn fail_reads(&self, from: usize, errno: i32) {
+        self.inner().unreadable = Some((from, errno));
+    }
+
+    pub fn reads(&self) -> usize {
+        self.inner().reads
+    }
+
+    /// Operations asked for so far, reads aside.
     pub fn asked(&self) -> usize {
         self.inner().asked
     }
@@ -121,7 +132,14 @@ impl redb::StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let at = place(offset);
-        let inner = self.inner();
+        let mut inner = self.inner();
+        let now = inner.reads;
+        inner.reads += 1;
+        if let Some((from, errno)) = inner.unreadable
+            && now >= from
+        {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         let bytes = inner.bytes.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
