@@ -7,6 +7,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -24,13 +25,14 @@ use crate::{
     model::clock::Clock,
     store::{
         Commit, Config, Store, SubmitError,
-        change::due::Due,
+        change::{deploy::Remove, due::Due},
         open::OpenError,
         row::{
             Row,
             life::{LifeRow, StatusRow},
         },
         table::Table,
+        tests::name,
     },
 };
 
@@ -283,7 +285,7 @@ fn work(driver: &mut Driver) -> Result<(), String> {
 fn is_rich(recorded: &Recorded) {
     let history = &recorded.history;
     let ever = |table| {
-        let has = |kept: &std::sync::Arc<Kept>| kept.rows.keys().any(|(of, _)| *of == table);
+        let has = |kept: &Arc<Kept>| kept.rows.keys().any(|(of, _)| *of == table);
         history.commits.iter().any(has)
     };
     let empty: Vec<_> = Table::ALL.into_iter().filter(|table| !ever(*table)).collect();
@@ -505,4 +507,26 @@ fn a_store_that_was_half_made_is_made_anew() {
         std::fs::remove_file(dir.path().join("store.redb")).unwrap();
         platter.step(&logged.op);
     }
+}
+
+#[test]
+fn a_refusal_that_rests_on_what_was_not_kept_is_none() {
+    let disk = Disk::default();
+    let clock = Clock::manual(BEGAN_MS);
+    let store = Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone()).unwrap();
+    let history = History::of_new(&store);
+    let mut driver = Driver::new(store, disk.clone(), clock, history, 0);
+    driver.commit(|driver| driver.queue(deploy("a", Bytes::from_static(b"one")))).unwrap();
+    let (answers, answered) = mpsc::channel();
+    let outcome = driver.commit(|driver| {
+        disk.fail(Fault { at: disk.asked(), errno: EIO, stays: true });
+        driver.queue(Remove { name: name("a") })?;
+        // After the removal there is no such solution; but the removal is never kept.
+        driver.store.submit_blocking(accept("a", Bytes::new()), move |result| {
+            answers.send(result).unwrap();
+        })
+    });
+    assert!(matches!(outcome, Err(SubmitError::Closed(_))), "{outcome:?}");
+    let told = answered.recv().unwrap();
+    assert!(matches!(told, Err(SubmitError::Closed(_))), "told {told:?}");
 }
