@@ -160,6 +160,12 @@ impl Handle {
         jobs.blocking_send(job).map_err(|_| self.closed())
     }
 
+    /// A place in the queue, to be filled when a test wants to.
+    #[cfg(test)]
+    pub fn place(&self) -> mpsc::Permit<'_, Job> {
+        self.jobs.as_ref().expect("it is open").try_reserve().expect("there is room")
+    }
+
     pub fn closed(&self) -> SubmitError {
         let why = self.failure.borrow().clone();
         SubmitError::Closed(why.unwrap_or_else(|| "the node is stopping".to_owned()))
@@ -231,10 +237,7 @@ pub(super) fn start(
     // The writer's own: it blocks while it commits. It is async only to wait for a time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
-        if let Err(error) = runtime.block_on(writer.run(queue)) {
-            tracing::error!(%error, "the store is closed for good");
-            failed.send_replace(Some(error.to_string()));
-        }
+        runtime.block_on(writer.run(queue, failed));
     })?;
     Ok(Handle { jobs: Some(jobs), failure, thread: Mutex::new(Some(thread)) })
 }
@@ -280,21 +283,25 @@ enum Fatal {
 }
 
 impl Writer {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Fatal> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>, failed: watch::Sender<Option<String>>) {
         let mut releases = Vec::new();
         while let Some(first) = queue.recv().await {
             self.gather(first, &mut queue).await;
             let began = Instant::now();
             let outcome = self.commit_waiting(&mut queue, &mut releases);
             if let Err(error) = outcome {
+                tracing::error!(%error, "the store is closed for good");
+                // Said first, so that whoever is turned away from now on learns why.
+                failed.send_replace(Some(error.to_string()));
                 let closed = SubmitError::Closed(error.to_string());
                 releases.drain(..).for_each(|release: Release| release(Err(closed.clone())));
                 queue.close();
                 self.gathered.drain(..).for_each(|job| job.0.refuse(closed.clone()));
-                while let Ok(job) = queue.try_recv() {
+                // To its end, not until it is empty: whoever got a place before it closed may fill it only now.
+                while let Some(job) = queue.recv().await {
                     job.0.refuse(closed.clone());
                 }
-                return Err(error);
+                return;
             }
             let position = self.head.position;
             if std::mem::take(&mut self.catalogue_moved) {
@@ -304,7 +311,6 @@ impl Writer {
             releases.drain(..).for_each(|release| release(Ok(position)));
             self.signals.raise(&mut self.raised);
         }
-        Ok(())
     }
 
     /// Lets what nobody waits for linger until something comes that somebody does wait for.

@@ -22,6 +22,7 @@ use crate::{
         change::{deploy::Remove, due::Due},
         open::OpenError,
         tests::name,
+        writer::Job,
     },
 };
 
@@ -175,4 +176,25 @@ fn a_refusal_that_rests_on_what_was_not_kept_is_none() {
     assert!(matches!(outcome, Err(SubmitError::Closed(_))), "{outcome:?}");
     let told = answered.recv().unwrap();
     assert!(matches!(told, Err(SubmitError::Closed(_))), "told {told:?}");
+}
+
+#[test]
+fn who_had_a_place_in_the_queue_when_the_store_closed_is_told_so() {
+    let disk = Disk::default();
+    let clock = Clock::manual(BEGAN_MS);
+    let store = Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone()).unwrap();
+    let place = store.0.writer.place();
+    disk.fail(Fault { at: disk.asked(), errno: EIO, stays: true });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let failing = deploy("a", Bytes::from_static(b"one"));
+    let outcome = runtime.block_on(store.submit(failing));
+    assert!(matches!(outcome, Err(SubmitError::Closed(_))), "{outcome:?}");
+    let why = runtime.block_on(store.failed());
+    let late = runtime.block_on(store.submit(Due { now_ms: 0 }));
+    assert_eq!(late.unwrap_err().to_string(), format!("the store is closed: {why}"));
+
+    let (answers, answered) = mpsc::channel();
+    place.send(Job::new(Due { now_ms: 0 }, move |result| answers.send(result).unwrap()));
+    let told = answered.recv_timeout(Duration::from_secs(10)).expect("nobody answers");
+    assert!(matches!(told, Err(SubmitError::Closed(_))), "{told:?}");
 }
