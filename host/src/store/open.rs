@@ -62,18 +62,46 @@ pub(super) struct Opened {
 impl Store {
     /// Opens the store in `config.dir`, making it if there is none, and starts its writer.
     pub fn open(config: &Config, clock: Clock) -> Result<Self, OpenError> {
-        fs::create_dir_all(&config.dir)
-            .map_err(|source| OpenError::Folder { dir: config.dir.clone(), source })?;
+        let folder = |source| OpenError::Folder { dir: config.dir.clone(), source };
+        fs::create_dir_all(&config.dir).map_err(folder)?;
         let path = config.dir.join(FILE);
-        let new = !path.exists();
-        let db = open_file(config, &path, new)?;
-        let opened = (|| {
-            if new || is_blank(&db)? {
-                create(&db)?;
-            }
-            check_format(&db, &path)?;
-            load(Arc::new(db), &path)
-        })()?;
+        if !path.exists() {
+            make(config, &path)?;
+        }
+        // A name that is not synced can go with the power, and with it the file and every receipt in it.
+        sync_folder(&config.dir).map_err(folder)?;
+        refuse_foreign(&path)?;
+        let db = builder(config, &path).create(&path).map_err(|error| database(error, &path))?;
+        Self::start(config, clock, db, path)
+    }
+
+    /// As [`Store::open`], but on a disk that a test made.
+    #[cfg(test)]
+    pub(super) fn open_on(
+        disk: impl redb::StorageBackend,
+        config: &Config,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        let path = config.dir.join(FILE);
+        let new = disk.len().is_ok_and(|len| len == 0);
+        let db = builder(config, &path)
+            .create_with_backend(disk)
+            .map_err(|error| database(error, &path))?;
+        if new {
+            create(&db).map_err(|error| failed(error, &path))?;
+        }
+        Self::start(config, clock, db, path)
+    }
+
+    /// Reads what the file holds and starts the writer.
+    fn start(
+        config: &Config,
+        clock: Clock,
+        db: Database,
+        path: PathBuf,
+    ) -> Result<Self, OpenError> {
+        check_format(&db, &path)?;
+        let opened = load(Arc::new(db), &path)?;
         let signals = Arc::new(Signals::new(Catalogue::default()));
         signals.catalogue.send_replace(opened.catalogue.clone());
         let counters = Arc::<writer::Counters>::default();
@@ -84,28 +112,63 @@ impl Store {
     }
 }
 
-fn open_file(config: &Config, path: &Path, new: bool) -> Result<Database, OpenError> {
-    let file = path.to_owned();
-    if !new {
-        refuse_foreign(path)?;
+/// Makes the file under another name and gives it its own when it is whole: a power cut leaves a store or none, never
+/// a part of one that would have to be refused.
+fn make(config: &Config, path: &Path) -> Result<(), OpenError> {
+    let new = path.with_extension("redb.new");
+    let io = |source: io::Error| storage(source.into(), new.clone());
+    let options = fs::File::options().read(true).write(true).create(true).truncate(false).clone();
+    let file = options.open(&new).map_err(io)?;
+    if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+        return Err(OpenError::InUse { file: path.to_owned() });
     }
+    if path.exists() {
+        // Another process was faster; whether it still has the store shows when it is opened.
+        return Ok(());
+    }
+    // What a process left that died here.
+    file.set_len(0).map_err(io)?;
+    let disk = redb::backends::FileBackend::new(file).map_err(|error| database(error, &new))?;
+    let db =
+        builder(config, &new).create_with_backend(disk).map_err(|error| database(error, &new))?;
+    create(&db).map_err(|error| failed(error, &new))?;
+    drop(db);
+    fs::File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
+    fs::rename(&new, path).map_err(io)
+}
+
+/// Makes the names in the folder durable, and the folder's own.
+fn sync_folder(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    fs::File::open(&dir)?.sync_all()?;
+    // The folder above may be one that this user cannot read; then it was not made here.
+    if let Some(above) = dir.parent().and_then(|above| fs::File::open(above).ok()) {
+        above.sync_all()?;
+    }
+    Ok(())
+}
+
+fn builder(config: &Config, path: &Path) -> redb::Builder {
     let progress = path.to_owned();
-    Database::builder()
-        .set_cache_size(config.cache_bytes)
-        .set_repair_callback(move |session| {
-            let percent = (session.progress() * 100.0).round();
-            tracing::info!(file = %progress.display(), percent, "repairing after a crash");
-        })
-        .create(path)
-        .map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file },
-            DatabaseError::Storage(error) => storage(error, file),
-            DatabaseError::UpgradeRequired(version) => OpenError::NotOurs {
-                file,
-                why: format!("redb file format {version}, which this program cannot read"),
-            },
-            other => OpenError::Damaged { file, why: other.to_string() },
-        })
+    let mut builder = Database::builder();
+    builder.set_cache_size(config.cache_bytes).set_repair_callback(move |session| {
+        let percent = (session.progress() * 100.0).round();
+        tracing::info!(file = %progress.display(), percent, "repairing after a crash");
+    });
+    builder
+}
+
+fn database(error: DatabaseError, path: &Path) -> OpenError {
+    let file = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file },
+        DatabaseError::Storage(error) => storage(error, file),
+        DatabaseError::UpgradeRequired(version) => OpenError::NotOurs {
+            file,
+            why: format!("redb file format {version}, which this program cannot read"),
+        },
+        other => OpenError::Damaged { file, why: other.to_string() },
+    }
 }
 
 /// redb would say "invalid magic number"; say it in words, before it touches the file.
@@ -141,38 +204,43 @@ fn storage(error: StorageError, file: PathBuf) -> OpenError {
     }
 }
 
-/// A file that was made but never written to: the process died between the two.
-fn is_blank(db: &Database) -> Result<bool, OpenError> {
-    let blank =
-        || -> Result<bool, redb::Error> { Ok(db.begin_read()?.list_tables()?.next().is_none()) };
-    blank().map_err(|error| OpenError::Damaged { file: FILE.into(), why: error.to_string() })
+fn failed(error: redb::Error, path: &Path) -> OpenError {
+    let file = path.to_owned();
+    match error {
+        redb::Error::Io(source) => storage(source.into(), file),
+        other => OpenError::Damaged { file, why: other.to_string() },
+    }
 }
 
-fn create(db: &Database) -> Result<(), OpenError> {
-    let write = || -> Result<(), redb::Error> {
-        let txn = db.begin_write()?;
-        {
-            let mut node = txn.open_table(NODE)?;
-            node.insert(FORMAT_KEY, FORMAT.to_be_bytes().as_slice())?;
-            let identity = IdentityRow { store_id: Uuid::new_v4().into_bytes() };
-            node.insert(IDENTITY_KEY, identity.encode().as_slice())?;
-            let position = Position { epoch: 1, seq: 0 };
-            let head = HeadRow { position, chain: Chain::default() };
-            node.insert(HEAD_KEY, head.encode().as_slice())?;
-            txn.open_table(JOURNAL)?;
-            for table in Table::ALL {
-                txn.open_table(table.definition())?;
-            }
+fn unreadable(error: ReadError, path: &Path) -> OpenError {
+    match error {
+        ReadError::Storage(error) => failed(error.into(), path),
+        ReadError::Transaction(error) => failed((*error).into(), path),
+        ReadError::Table(error) => failed(error.into(), path),
+        error @ (ReadError::Row(_) | ReadError::Key(_)) => {
+            OpenError::Damaged { file: path.to_owned(), why: error.to_string() }
         }
-        txn.commit()?;
-        Ok(())
-    };
-    write().map_err(|error| match error {
-        redb::Error::Io(source) if source.kind() == io::ErrorKind::StorageFull => {
-            OpenError::DiskFull { file: FILE.into() }
+    }
+}
+
+/// Writes what every store has.
+fn create(db: &Database) -> Result<(), redb::Error> {
+    let txn = db.begin_write()?;
+    {
+        let mut node = txn.open_table(NODE)?;
+        node.insert(FORMAT_KEY, FORMAT.to_be_bytes().as_slice())?;
+        let identity = IdentityRow { store_id: Uuid::new_v4().into_bytes() };
+        node.insert(IDENTITY_KEY, identity.encode().as_slice())?;
+        let position = Position { epoch: 1, seq: 0 };
+        let head = HeadRow { position, chain: Chain::default() };
+        node.insert(HEAD_KEY, head.encode().as_slice())?;
+        txn.open_table(JOURNAL)?;
+        for table in Table::ALL {
+            txn.open_table(table.definition())?;
         }
-        other => OpenError::Damaged { file: FILE.into(), why: other.to_string() },
-    })
+    }
+    txn.commit()?;
+    Ok(())
 }
 
 fn check_format(db: &Database, path: &Path) -> Result<(), OpenError> {
@@ -184,7 +252,7 @@ fn check_format(db: &Database, path: &Path) -> Result<(), OpenError> {
     let found = match read() {
         Ok(found) => found,
         Err(redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. }) => None,
-        Err(error) => return Err(OpenError::Damaged { file, why: error.to_string() }),
+        Err(error) => return Err(failed(error, path)),
     };
     match found.as_deref().map(<[u8; 4]>::try_from) {
         Some(Ok(bytes)) if u32::from_be_bytes(bytes) == FORMAT => Ok(()),
@@ -212,8 +280,7 @@ fn load(db: Arc<Database>, path: &Path) -> Result<Opened, OpenError> {
             .collect::<Result<_, ReadError>>()?;
         Ok((head, catalogue, count_queued(&Snapshot::open(&db)?)?, journal))
     };
-    let (head, catalogue, queued, journal) = read()
-        .map_err(|error| OpenError::Damaged { file: path.to_owned(), why: error.to_string() })?;
+    let (head, catalogue, queued, journal) = read().map_err(|error| unreadable(error, path))?;
     Ok(Opened { db, head, catalogue, queued, journal })
 }
 

@@ -1,5 +1,7 @@
 //! The store as stages use it: what is kept is kept whole, in order, and the journal can make it again.
 
+mod power_cut;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;

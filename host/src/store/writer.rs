@@ -86,9 +86,15 @@ pub(super) struct Job(Box<dyn RunJob>);
 
 trait RunJob: Send {
     fn is_awaited(&self) -> bool;
-    /// Sequences the change. Refused changes are answered at once; kept ones after the commit.
-    fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Option<Release>, ReadError>;
+    /// Sequences the change. Whoever asked is told after the commit, of a refusal too: it may rest on what is not on
+    /// disk yet.
+    fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Sequenced, ReadError>;
     fn refuse(self: Box<Self>, error: SubmitError);
+}
+
+enum Sequenced {
+    Kept(Release),
+    Refused(Release),
 }
 
 struct Pending<C, F> {
@@ -103,15 +109,16 @@ impl<C: Change, F: FnOnce(Result<Kept<C::Answer>, SubmitError>) + Send + 'static
         C::AWAITED
     }
 
-    fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Option<Release>, ReadError> {
+    fn run(self: Box<Self>, seq: &mut Sequencer<'_, '_>) -> Result<Sequenced, ReadError> {
         let Self { change, then } = *self;
         match change.sequence(seq) {
-            Ok(answer) => Ok(Some(Box::new(move |committed| {
+            Ok(answer) => Ok(Sequenced::Kept(Box::new(move |committed| {
                 then(committed.map(|position| Kept { position, answer }));
             }))),
             Err(ChangeError::Refused(refusal)) => {
-                then(Err(SubmitError::Refused(refusal)));
-                Ok(None)
+                Ok(Sequenced::Refused(Box::new(move |committed| {
+                    then(committed.and(Err(refusal.into())));
+                })))
             }
             Err(ChangeError::Read(error)) => {
                 then(Err(SubmitError::Closed(error.to_string())));
@@ -151,6 +158,12 @@ impl Handle {
     pub fn send_blocking(&self, job: Job) -> Result<(), SubmitError> {
         let jobs = self.jobs.as_ref().ok_or_else(|| self.closed())?;
         jobs.blocking_send(job).map_err(|_| self.closed())
+    }
+
+    /// A place in the queue, to be filled when a test wants to.
+    #[cfg(test)]
+    pub fn place(&self) -> mpsc::Permit<'_, Job> {
+        self.jobs.as_ref().expect("it is open").try_reserve().expect("there is room")
     }
 
     pub fn closed(&self) -> SubmitError {
@@ -214,6 +227,7 @@ pub(super) fn start(
         raised: Raised::default(),
         gathered: VecDeque::new(),
         catalogue_moved: false,
+        changes: 0,
         journal_bytes: journal.iter().map(|(_, bytes)| bytes).sum(),
         journal,
         disk_checked: None,
@@ -223,10 +237,7 @@ pub(super) fn start(
     // The writer's own: it blocks while it commits. It is async only to wait for a time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
-        if let Err(error) = runtime.block_on(writer.run(queue)) {
-            tracing::error!(%error, "the store is closed for good");
-            failed.send_replace(Some(error.to_string()));
-        }
+        runtime.block_on(writer.run(queue, failed));
     })?;
     Ok(Handle { jobs: Some(jobs), failure, thread: Mutex::new(Some(thread)) })
 }
@@ -242,6 +253,8 @@ struct Writer {
     /// Taken from the queue, but not sequenced yet.
     gathered: VecDeque<Job>,
     catalogue_moved: bool,
+    /// Sequenced and not counted yet.
+    changes: u64,
     /// Frames that the journal holds: sequence number and bytes.
     journal: VecDeque<(u64, u64)>,
     journal_bytes: u64,
@@ -270,31 +283,34 @@ enum Fatal {
 }
 
 impl Writer {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Fatal> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>, failed: watch::Sender<Option<String>>) {
         let mut releases = Vec::new();
         while let Some(first) = queue.recv().await {
             self.gather(first, &mut queue).await;
             let began = Instant::now();
             let outcome = self.commit_waiting(&mut queue, &mut releases);
             if let Err(error) = outcome {
+                tracing::error!(%error, "the store is closed for good");
+                // Said first, so that whoever is turned away from now on learns why.
+                failed.send_replace(Some(error.to_string()));
                 let closed = SubmitError::Closed(error.to_string());
                 releases.drain(..).for_each(|release: Release| release(Err(closed.clone())));
                 queue.close();
                 self.gathered.drain(..).for_each(|job| job.0.refuse(closed.clone()));
-                while let Ok(job) = queue.try_recv() {
+                // To its end, not until it is empty: whoever got a place before it closed may fill it only now.
+                while let Some(job) = queue.recv().await {
                     job.0.refuse(closed.clone());
                 }
-                return Err(error);
+                return;
             }
             let position = self.head.position;
             if std::mem::take(&mut self.catalogue_moved) {
                 self.signals.catalogue.send_replace(self.memory.catalogue.clone());
             }
-            self.count(began.elapsed(), releases.len());
+            self.count(began.elapsed());
             releases.drain(..).for_each(|release| release(Ok(position)));
             self.signals.raise(&mut self.raised);
         }
-        Ok(())
     }
 
     /// Lets what nobody waits for linger until something comes that somebody does wait for.
@@ -375,11 +391,15 @@ impl Writer {
             position,
             now_ms,
         };
-        let Some(release) = job.0.run(&mut seq)? else {
-            self.frame.back_to(mark);
-            return Ok(());
-        };
-        releases.push(release);
+        match job.0.run(&mut seq)? {
+            Sequenced::Kept(release) => releases.push(release),
+            Sequenced::Refused(release) => {
+                self.frame.back_to(mark);
+                releases.push(release);
+                return Ok(());
+            }
+        }
+        self.changes += 1;
         rows.apply(self.frame.ops_since(mark))?;
         self.memory.take_over_counts();
         if std::mem::take(&mut self.raised.catalogue) {
@@ -428,14 +448,14 @@ impl Writer {
         self.memory.disk_low = low;
     }
 
-    fn count(&mut self, took: Duration, changes: usize) {
+    fn count(&mut self, took: Duration) {
         let counters = &self.counters;
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let before = counters.commit_us.load(Ordering::Relaxed);
         let average = if before == 0 { took } else { before - before / 16 + took / 16 };
         counters.commit_us.store(average, Ordering::Relaxed);
         counters.commits.fetch_add(1, Ordering::Relaxed);
-        counters.changes.fetch_add(changes as u64, Ordering::Relaxed);
+        counters.changes.fetch_add(std::mem::take(&mut self.changes), Ordering::Relaxed);
         counters.journal_bytes.store(self.journal_bytes, Ordering::Relaxed);
         counters.accepted.fetch_add(std::mem::take(&mut self.raised.accepted), Ordering::Relaxed);
         counters.delivered.fetch_add(std::mem::take(&mut self.raised.delivered), Ordering::Relaxed);

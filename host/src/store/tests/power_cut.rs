@@ -1,0 +1,381 @@
+//! The power goes at any operation of the disk, and goes again while the store recovers: what has a receipt is there,
+//! nothing is handled twice, and all tables agree.
+//!
+//! A run tries a sample that its seed chooses. `TANDEM_POWER_CUT=all` tries every operation and every way in which
+//! writes can be lost; `TANDEM_POWER_CUT_SEED=n` takes another seed, and makes a failure again.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+
+use self::{
+    check::{check, check_indexes, ensure, highest},
+    disk::{Disk, Logged, Platter, Style, Window},
+    history::{Attempt, History, Kept},
+    workload::{Driver, accept, deploy, ready, request},
+};
+use crate::{
+    contract::handler::Effects,
+    model::clock::Clock,
+    store::{
+        Commit, Config, Store, SubmitError,
+        row::{
+            Row,
+            life::{LifeRow, StatusRow},
+        },
+        table::Table,
+    },
+};
+
+mod check;
+mod disk;
+mod errors;
+mod history;
+mod workload;
+
+/// Commits of the workload are about as many.
+const STEPS: usize = 110;
+/// Frames beyond it go: some do.
+const JOURNAL_BYTES: u64 = 200_000;
+const BEGAN_MS: u64 = 1_700_000_000_000;
+
+#[expect(clippy::disallowed_methods, reason = "how much is tried is the tester's choice")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn seed() -> u64 {
+    environment("TANDEM_POWER_CUT_SEED").map_or(20_260, |seed| seed.parse().unwrap())
+}
+
+fn config(commit: Commit) -> Config {
+    Config {
+        dir: PathBuf::from("nowhere"),
+        cache_bytes: 4 << 20,
+        commit,
+        reserve_bytes: 0,
+        journal_bytes: JOURNAL_BYTES,
+    }
+}
+
+/// A workload that was driven to its end, with the disk as it was at every moment.
+struct Recorded {
+    commit: Commit,
+    seed: u64,
+    log: Vec<Logged>,
+    /// Where in the log the store was there.
+    made: usize,
+    end: Window,
+    clock: Clock,
+    history: History,
+}
+
+fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
+    let disk = Disk::default();
+    let clock = Clock::manual(BEGAN_MS);
+    let store = Store::open_on(disk.clone(), &config(commit), clock.clone()).unwrap();
+    let made = disk.asked();
+    if lies {
+        disk.lie();
+    }
+    let history = History::of_new(&store);
+    let mut driver = Driver::new(store, disk.clone(), clock.clone(), history, seed);
+    driver.deploy_all().unwrap();
+    for _ in 0..STEPS {
+        driver.step().unwrap();
+    }
+    let Driver { store, history, .. } = driver;
+    drop(store);
+    clock.advance(Duration::from_secs(5));
+    Recorded { commit, seed, log: disk.take_log(), made, end: disk.window(), clock, history }
+}
+
+/// How much is tried.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    /// Operations at which the power goes; without a bound all.
+    cuts: Option<usize>,
+    /// Ways in which writes are lost, at each.
+    styles: usize,
+    /// Second cuts after each.
+    second: usize,
+}
+
+impl Effort {
+    fn usual() -> Self {
+        if environment("TANDEM_POWER_CUT").is_some_and(|how| how == "all") {
+            return Self { cuts: None, styles: Style::ALL.len(), second: 4 };
+        }
+        Self { cuts: Some(120), styles: 2, second: 3 }
+    }
+}
+
+/// What was tried.
+#[derive(Debug, Default)]
+struct Tally {
+    operations: usize,
+    images: usize,
+    second: usize,
+    /// Cuts after which a commit was there that nobody had been told of.
+    ahead: usize,
+}
+
+/// Cuts the power at operations of the log; the first store that is not right ends it.
+fn try_cuts(recorded: &Recorded, effort: Effort) -> Result<Tally, String> {
+    let Recorded { log, made, end, seed, .. } = recorded;
+    let mut rng = StdRng::seed_from_u64(*seed);
+    let mut tally = Tally { operations: log.len() - made, ..Tally::default() };
+    let cuts = effort.cuts.unwrap_or(usize::MAX).min(tally.operations);
+    let mut platter = Platter::new(Vec::new());
+    for (at, Logged { op, window }) in log.iter().enumerate() {
+        let sync = matches!(op, disk::Op::Sync);
+        if !sync {
+            platter.step(op);
+        }
+        // So many of so many operations, each with the same chance.
+        if at >= *made && rng.random_range(0..tally.operations) < cuts {
+            try_cut(recorded, effort, &platter, at, *window, &mut tally)?;
+        }
+        if sync {
+            platter.step(op);
+        }
+    }
+    try_cut(recorded, effort, &platter, log.len(), *end, &mut tally)?;
+    Ok(tally)
+}
+
+fn try_cut(
+    recorded: &Recorded,
+    effort: Effort,
+    platter: &Platter<'_>,
+    at: usize,
+    window: Window,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let seed = recorded.seed.wrapping_mul(1_000_003).wrapping_add(at as u64);
+    let mut rng = StdRng::seed_from_u64(seed);
+    for style in Style::ALL.choose_multiple(&mut rng.clone(), effort.styles) {
+        let image = platter.cut(*style, &mut rng);
+        tally.images += 1;
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            live_on(recorded, image, window, effort.second, &mut rng, tally)
+        }));
+        let lived = lived.unwrap_or_else(|_| Err("it panicked".to_owned()));
+        lived.map_err(|why| {
+            let Recorded { commit, seed, .. } = recorded;
+            format!(
+                "{commit:?}, seed {seed}, cut at operation {at}, {style:?} kept, {window:?}: {why}"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Opens what a power cut left, checks it, works on; and cuts the power while it does, once more.
+fn live_on(
+    recorded: &Recorded,
+    image: Vec<u8>,
+    window: Window,
+    second: usize,
+    rng: &mut StdRng,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let Recorded { commit, clock, history, .. } = recorded;
+    let disk = Disk::holding(image.clone(), window);
+    let store = Store::open_on(disk.clone(), &config(*commit), clock.clone())
+        .map_err(|error| error.to_string())?;
+    let opened = disk.asked();
+    let head = check(&store, window, history)?;
+    tally.ahead += usize::from(head > window.acked);
+    let redone = history.attempts.iter().rfind(|attempt| attempt.seq <= head + 1);
+    let mut history = history.clone();
+    history.back_to(head);
+    // What a reader saw may have gone out: it is never taken back.
+    disk.set_window(Window { acked: head, tried: head });
+    let mut driver = Driver::new(store, disk.clone(), clock.clone(), history, 0);
+    redone.map_or(Ok(()), |attempt| hand_in_again(&mut driver, *attempt, head))?;
+    work(&mut driver)?;
+    let Driver { store, history, .. } = driver;
+    drop(store);
+
+    let (log, end) = (disk.take_log(), disk.window());
+    let mut cuts = vec![log.len()];
+    // Most of them while it recovers.
+    for n in 1..second {
+        let until = if n % 3 == 0 { log.len() } else { opened };
+        cuts.push(rng.random_range(0..=until.min(log.len())));
+    }
+    let mut platter = Platter::new(image);
+    for at in 0..=log.len() {
+        let (window, op) = log.get(at).map_or((end, None), |l| (l.window, Some(&l.op)));
+        let sync = matches!(op, Some(disk::Op::Sync) | None);
+        op.filter(|_| !sync).into_iter().for_each(|op| platter.step(op));
+        for _ in cuts.iter().filter(|cut| **cut == at) {
+            tally.second += 1;
+            let style = *Style::ALL.choose(rng).expect("there are some");
+            let disk = Disk::holding(platter.cut(style, rng), window);
+            let checked = Store::open_on(disk, &config(*commit), clock.clone())
+                .map_err(|error| error.to_string())
+                .and_then(|store| check(&store, window, &history));
+            checked.map_err(|why| {
+                format!("cut again at operation {at} ({opened} to open), {style:?} kept: {why}")
+            })?;
+        }
+        op.filter(|_| sync).into_iter().for_each(|op| platter.step(op));
+    }
+    Ok(())
+}
+
+/// The last attempt comes once more: as one that was kept it counts for nothing, as one that was lost it counts.
+fn hand_in_again(driver: &mut Driver, last: Attempt, head: u64) -> Result<(), String> {
+    let effects =
+        Effects { outbox: vec![request(Bytes::from_static(b"again"))], ..Effects::default() };
+    driver
+        .commit(|driver| driver.queue_settle(last, effects))
+        .map_err(|error| error.to_string())?;
+    if last.seq <= head {
+        ensure!(driver.history.head() == head, "an attempt on {} counted twice", last.id);
+        return Ok(());
+    }
+    let life = driver.history.last().rows.get(&(Table::Lives, last.id.0.to_vec())).cloned();
+    let life =
+        life.map(|life| LifeRow::decode(&life).unwrap()).ok_or("a lost attempt stays lost")?;
+    let attempts = life.attempts.len();
+    ensure!(attempts == last.earlier as usize + 1, "{} has {attempts} attempts", last.id);
+    ensure!(life.status == StatusRow::Done, "{} is {:?}", last.id, life.status);
+    Ok(())
+}
+
+/// The store goes on: a message is taken and handled, with an id and a place above all before.
+fn work(driver: &mut Driver) -> Result<(), String> {
+    let closed = |error: SubmitError| error.to_string();
+    let (ordinal, id) = highest(&driver.history.last().rows);
+    driver
+        .commit(|driver| driver.queue(deploy("after", Bytes::from_static(b"component"))))
+        .map_err(closed)?;
+    let accepted = driver
+        .commit(|driver| driver.queue_new(accept("after", Bytes::from_static(b"body"))))
+        .map_err(closed)?;
+    let [new] = accepted[..] else { return Err(format!("accepted {accepted:?}")) };
+    ensure!(Some(new) > id, "message {new} sorts before {id:?}");
+    let waiting = ready(&driver.history.last().rows, driver.next_seq());
+    let ours = waiting.into_iter().find(|attempt| attempt.id == new);
+    let ours = ours.ok_or("a new message is not ready")?;
+    ensure!(ours.ordinal > ordinal, "place {} comes before {ordinal}", ours.ordinal);
+    let state = vec![("k".to_owned(), Some(Bytes::from_static(b"v")))];
+    let effects = Effects { state, outbox: vec![request(Bytes::new())], ..Effects::default() };
+    driver.commit(|driver| driver.queue_settle(ours, effects)).map_err(closed)?;
+    let life = driver.history.last().rows.get(&(Table::Lives, new.0.to_vec())).cloned();
+    let done = life.is_some_and(|life| LifeRow::decode(&life).unwrap().status == StatusRow::Done);
+    ensure!(done, "a new message was not handled");
+    Ok(())
+}
+
+/// A workload that leaves a table empty proves nothing about it.
+fn is_rich(recorded: &Recorded) {
+    let history = &recorded.history;
+    let ever = |table| {
+        let has = |kept: &Arc<Kept>| kept.rows.keys().any(|(of, _)| *of == table);
+        history.commits.iter().any(has)
+    };
+    let empty: Vec<_> = Table::ALL.into_iter().filter(|table| !ever(*table)).collect();
+    assert!(empty.is_empty(), "seed {}: nothing was ever in {empty:?}", recorded.seed);
+    let journal: usize = history.commits.iter().map(|kept| kept.frame.len()).sum();
+    assert!(journal as u64 > JOURNAL_BYTES, "the journal never came to its bound");
+    assert!(history.receipts.len() > 50 && history.attempts.len() > 50, "few messages");
+}
+
+fn survives(commit: Commit) {
+    let recorded = record(commit, seed(), false);
+    is_rich(&recorded);
+    match try_cuts(&recorded, Effort::usual()) {
+        Ok(tally) => println!("{commit:?}, seed {}: {tally:?}", recorded.seed),
+        Err(why) => panic!("{why}"),
+    }
+}
+
+#[test]
+fn two_phase_commits_survive_power_cuts() {
+    survives(Commit::Safe);
+}
+
+#[test]
+fn fast_commits_survive_power_cuts() {
+    survives(Commit::Fast);
+}
+
+#[test]
+fn a_disk_that_lies_about_syncs_is_found_out() {
+    for commit in [Commit::Safe, Commit::Fast] {
+        let recorded = record(commit, seed(), true);
+        let effort = Effort { cuts: Some(200), styles: 1, second: 1 };
+        let why = try_cuts(&recorded, effort).expect_err("syncs that were not done lost nothing");
+        println!("{why}");
+    }
+}
+
+#[test]
+fn tables_that_disagree_are_found_out() {
+    let recorded = record(Commit::Fast, seed(), false);
+    let commits = &recorded.history.commits;
+    let found_out = |table: Table| {
+        commits.iter().step_by(5).any(|kept| {
+            let keys = kept.rows.keys().filter(|(of, key)| *of == table && !key.is_empty());
+            keys.into_iter().any(|key| {
+                let mut rows = kept.rows.clone();
+                rows.remove(key).is_some() && check_indexes(&rows).is_err()
+            })
+        })
+    };
+    let tables = [
+        Table::Solutions,
+        Table::Blobs,
+        Table::Messages,
+        Table::Ready,
+        Table::Timers,
+        Table::Lives,
+        Table::Outbox,
+        Table::Deliveries,
+        Table::DeadLetters,
+    ];
+    for table in tables {
+        assert!(found_out(table), "a missing row of {table:?} went unnoticed");
+    }
+}
+
+/// The disk as the workload left it, for what comes after.
+fn at_rest(recorded: &Recorded) -> Vec<u8> {
+    let mut platter = Platter::new(Vec::new());
+    recorded.log.iter().for_each(|logged| platter.step(&logged.op));
+    platter.cut(Style::Everything, &mut StdRng::seed_from_u64(0))
+}
+
+#[test]
+fn a_store_that_was_half_made_is_made_anew() {
+    let disk = Disk::default();
+    let clock = Clock::manual(BEGAN_MS);
+    drop(Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone()).unwrap());
+    let log = disk.take_log();
+    let dir = tempfile::tempdir().unwrap();
+    let mut platter = Platter::new(Vec::new());
+    let mut rng = StdRng::seed_from_u64(seed());
+    for (at, logged) in log.iter().enumerate() {
+        let style = *Style::ALL.choose(&mut rng).expect("there are some");
+        std::fs::write(dir.path().join("store.redb.new"), platter.cut(style, &mut rng)).unwrap();
+        let config = Config { dir: dir.path().to_owned(), ..config(Commit::Safe) };
+        let store = Store::open(&config, clock.clone())
+            .unwrap_or_else(|error| panic!("cut at operation {at}, {style:?} kept: {error}"));
+        assert_eq!(store.read().unwrap().head().unwrap().position.seq, 0);
+        drop(store);
+        let mut names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+        assert_eq!((names.next().unwrap(), names.next()), ("store.redb".into(), None));
+        std::fs::remove_file(dir.path().join("store.redb")).unwrap();
+        platter.step(&logged.op);
+    }
+}

@@ -1,0 +1,308 @@
+//! What must be so in any store that was opened, whatever happened to it before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    disk::Window,
+    history::{History, Rows, rows},
+};
+use crate::{
+    model::message::MessageId,
+    store::{
+        Store,
+        frame::Frame,
+        row::{
+            Ordinal, Row, SolutionNo,
+            dead_letter::DeadLetterRow,
+            delivery::{DeliveryRow, DeliveryStatusRow, read_delivery_key},
+            life::{LifeRow, StatusRow},
+            message::MessageRow,
+            outbox::{OutboxKey, OutboxRow},
+            ready::{ReadyRow, read_ready_key},
+            solution::{NEXT_SOLUTION_KEY, SolutionRow},
+            state::read_state_key,
+            timer::{TimerRow, read_timer_key},
+        },
+        table::Table,
+    },
+};
+
+/// Fails with a text unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(format!($($text)+));
+        }
+    };
+}
+pub(super) use ensure;
+
+/// Whether the store is just what it was after one of the commits that may be the last; returns which.
+pub fn check(store: &Store, window: Window, history: &History) -> Result<u64, String> {
+    let Window { acked, tried } = window;
+    let snapshot = store.read().map_err(|error| error.to_string())?;
+    let head = snapshot.head().map_err(|error| error.to_string())?;
+    let identity = snapshot.identity().map_err(|error| error.to_string())?;
+    drop(snapshot);
+    let seq = head.position.seq;
+    ensure!(seq >= acked, "lost: the head is {seq}, and {acked} was acknowledged");
+    ensure!(seq <= tried, "the head is {seq}, and only {tried} was tried");
+    ensure!(identity.store_id == history.store_id, "it is another store");
+    let kept = history.at(seq).ok_or("the head is beyond its history")?;
+    ensure!(head.chain == kept.chain, "the chain of the head is not the one of commit {seq}");
+    check_journal(store, seq, history)?;
+    let found = rows(store)?;
+    if let Some(difference) = difference(&found, &kept.rows) {
+        return Err(format!("rows are not those of commit {seq}: {difference}"));
+    }
+    for (id, at) in history.receipts.iter().filter(|(_, at)| *at <= acked) {
+        let there = found.contains_key(&(Table::Messages, id.0.to_vec()));
+        ensure!(there, "message {id} has a receipt of commit {at} and is missing");
+    }
+    check_indexes(&found)?;
+    check_counters(store, &found)?;
+    Ok(seq)
+}
+
+fn difference(found: &Rows, expected: &Rows) -> Option<String> {
+    let extra = found.iter().find(|(key, value)| expected.get(*key) != Some(*value));
+    let missing = expected.keys().find(|key| !found.contains_key(*key));
+    extra
+        .map(|(key, _)| format!("{key:?} should not be there or be different"))
+        .or_else(|| missing.map(|key| format!("{key:?} is missing")))
+}
+
+/// Without a hole up to the head, byte for byte, and the chain holds.
+fn check_journal(store: &Store, head: u64, history: &History) -> Result<(), String> {
+    let snapshot = store.read().map_err(|error| error.to_string())?;
+    let mut frames = Vec::new();
+    let take = |frame: &[u8]| {
+        frames.push(frame.to_vec());
+        Ok(true)
+    };
+    snapshot.journal(0, take).map_err(|error| error.to_string())?;
+    let Some(first) = frames.first() else {
+        ensure!(head == 0, "the journal is empty, and the head is {head}");
+        return Ok(());
+    };
+    let first = Frame::decode(first).map_err(|error| error.to_string())?.position.seq;
+    let before = first.checked_sub(1).and_then(|seq| history.at(seq)).ok_or("a frame too many")?;
+    let mut chain = before.chain;
+    let mut next = first;
+    for frame in &frames {
+        let position = Frame::decode(frame).map_err(|error| error.to_string())?.position;
+        ensure!(position.seq == next, "the journal has {} where {next} should be", position.seq);
+        let kept = history.at(next).ok_or("the journal goes beyond its history")?;
+        ensure!(kept.frame == frame, "frame {next} is another one");
+        chain = chain.next(frame);
+        next += 1;
+    }
+    ensure!(next == head + 1, "the journal ends before {next}, and the head is {head}");
+    let expected = history.at(head).map(|kept| kept.chain);
+    ensure!(Some(chain) == expected, "the chain over the journal is not the head's");
+    Ok(())
+}
+
+/// What is counted at opening is what rows say.
+fn check_counters(store: &Store, rows: &Rows) -> Result<(), String> {
+    let mut queues = BTreeMap::<SolutionNo, u64>::new();
+    for queued in Tables::read(rows)?.queued {
+        *queues.entry(queued.solution_no).or_default() += 1;
+    }
+    let mut counted = store.counters().queues();
+    counted.retain(|_, count| *count > 0);
+    ensure!(counted == queues, "counted {counted:?}, and there are {queues:?}");
+    Ok(())
+}
+
+/// A message that waits.
+struct Queued {
+    id: MessageId,
+    solution_no: SolutionNo,
+    attempts: u32,
+    due_ms: Option<u64>,
+}
+
+/// Rows, read.
+struct Tables {
+    solutions: Vec<SolutionRow>,
+    messages: BTreeMap<MessageId, MessageRow>,
+    lives: BTreeMap<MessageId, LifeRow>,
+    queued: Vec<Queued>,
+    outbox: BTreeMap<(MessageId, u16), (OutboxKey, OutboxRow)>,
+    deliveries: BTreeMap<(MessageId, u16), DeliveryRow>,
+    dead_messages: BTreeSet<MessageId>,
+    dead_deliveries: BTreeMap<(MessageId, u16), DeadLetterRow>,
+    blobs: BTreeSet<Vec<u8>>,
+    state_of: BTreeSet<SolutionNo>,
+}
+
+fn read<R: Row>(bytes: &[u8]) -> Result<R, String> {
+    R::decode(bytes).map_err(|error| error.to_string())
+}
+
+fn message_id(key: &[u8]) -> Result<MessageId, String> {
+    key.try_into().map(MessageId).map_err(|_| format!("{key:?} is no message id"))
+}
+
+impl Tables {
+    fn read(rows: &Rows) -> Result<Self, String> {
+        let mut tables = Self {
+            solutions: Vec::new(),
+            messages: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            queued: Vec::new(),
+            outbox: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            dead_messages: BTreeSet::new(),
+            dead_deliveries: BTreeMap::new(),
+            blobs: BTreeSet::new(),
+            state_of: BTreeSet::new(),
+        };
+        for ((table, key), value) in rows {
+            tables.take(*table, key, value)?;
+        }
+        Ok(tables)
+    }
+
+    fn take(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let damaged = || format!("a key of {table:?} is damaged: {key:?}");
+        match table {
+            Table::Solutions if key == NEXT_SOLUTION_KEY => {}
+            Table::Solutions => self.solutions.push(read(value)?),
+            Table::Messages => drop(self.messages.insert(message_id(key)?, read(value)?)),
+            Table::Lives => drop(self.lives.insert(message_id(key)?, read(value)?)),
+            Table::Ready => {
+                let (solution_no, _) = read_ready_key(key).ok_or_else(damaged)?;
+                let row: ReadyRow = read(value)?;
+                let (id, attempts) = (row.id(), row.attempts);
+                self.queued.push(Queued { id, solution_no, attempts, due_ms: None });
+            }
+            Table::Timers => {
+                let (due_ms, id) = read_timer_key(key).ok_or_else(damaged)?;
+                let TimerRow { solution_no, attempts } = read(value)?;
+                self.queued.push(Queued { id, solution_no, attempts, due_ms: Some(due_ms) });
+            }
+            Table::Outbox => {
+                let key = OutboxKey::from_bytes(key).ok_or_else(damaged)?;
+                let row: OutboxRow = read(value)?;
+                let effect = (row.id(), key.index);
+                let twice = self.outbox.insert(effect, (key, row)).is_some();
+                ensure!(!twice, "effect {effect:?} is in the outbox twice");
+            }
+            Table::Deliveries => {
+                let key = read_delivery_key(key).ok_or_else(damaged)?;
+                self.deliveries.insert(key, read(value)?);
+            }
+            Table::DeadLetters if key.len() == 16 => {
+                read::<DeadLetterRow>(value)?;
+                self.dead_messages.insert(message_id(key)?);
+            }
+            Table::DeadLetters => {
+                let key = read_delivery_key(key).ok_or_else(damaged)?;
+                self.dead_deliveries.insert(key, read(value)?);
+            }
+            Table::Blobs => drop(self.blobs.insert(key.to_vec())),
+            Table::State => {
+                self.state_of.insert(read_state_key(key).ok_or_else(damaged)?.0);
+            }
+            Table::Settings | Table::Schedules => {}
+        }
+        Ok(())
+    }
+
+    fn check_solutions(&self) -> Result<(), String> {
+        let needed: BTreeSet<_> = self
+            .solutions
+            .iter()
+            .flat_map(|solution| &solution.versions)
+            .map(|version| version.digest.0.to_vec())
+            .collect();
+        ensure!(self.blobs == needed, "components that are kept are not those that are needed");
+        let numbers: BTreeSet<_> = self.solutions.iter().map(|solution| solution.no).collect();
+        ensure!(self.state_of.is_subset(&numbers), "state of a solution that is gone");
+        let orphan = self.queued.iter().find(|queued| !numbers.contains(&queued.solution_no));
+        ensure!(orphan.is_none(), "a message waits for a solution that is gone");
+        Ok(())
+    }
+
+    /// Each message waits, is done, is dead, or was let go: just one of these.
+    fn check_messages(&self) -> Result<(), String> {
+        let mut waiting = BTreeSet::new();
+        for Queued { id, attempts, due_ms, .. } in &self.queued {
+            ensure!(waiting.insert(*id), "message {id} waits twice");
+            let message = self.messages.get(id).ok_or(format!("{id} waits and is missing"))?;
+            match self.lives.get(id) {
+                None => {
+                    ensure!(*attempts == 0, "{id} has attempts and no life");
+                    ensure!(due_ms.is_none() || *due_ms == message.due_ms, "{id} is due wrongly");
+                }
+                Some(life) => {
+                    let StatusRow::Again { due_ms: again_ms } = life.status else {
+                        return Err(format!("{id} waits and is {:?}", life.status));
+                    };
+                    ensure!(life.attempts.len() == *attempts as usize, "{id} lost an attempt");
+                    ensure!(due_ms.is_none_or(|due| due == again_ms), "{id} is due wrongly");
+                }
+            }
+        }
+        for id in self.messages.keys() {
+            let status = self.lives.get(id).map(|life| life.status);
+            let dead = self.dead_messages.contains(id);
+            let over = matches!(status, Some(StatusRow::Done | StatusRow::Dead));
+            ensure!(over != waiting.contains(id), "{id} neither waits nor is over: {status:?}");
+            ensure!(!dead || status == Some(StatusRow::Dead), "{id} is dead and {status:?}");
+        }
+        let known = |id: &&MessageId| !self.messages.contains_key(*id);
+        let orphan = self.lives.keys().chain(&self.dead_messages).find(known);
+        ensure!(orphan.is_none(), "{orphan:?} has a life and is missing");
+        Ok(())
+    }
+
+    /// Each effect belongs to a message that is done, and waits, is delivered, is dead, or was let go.
+    fn check_effects(&self) -> Result<(), String> {
+        for (effect, (key, _)) in &self.outbox {
+            let life = self.lives.get(&effect.0).map(|life| life.status);
+            ensure!(life == Some(StatusRow::Done), "effect {effect:?} of a message {life:?}");
+            let status = self.deliveries.get(effect).map(|delivery| delivery.status);
+            ensure!(status != Some(DeliveryStatusRow::Delivered), "{effect:?} would go out twice");
+            let dead = self.dead_deliveries.get(effect);
+            ensure!(
+                (status == Some(DeliveryStatusRow::Dead)) == dead.is_some(),
+                "{effect:?} is {status:?}, and its dead letter is {dead:?}"
+            );
+            let placed = dead.is_none_or(|dead| dead.outbox_key() == Some(*key));
+            ensure!(placed, "the dead letter of {effect:?} is about another place");
+        }
+        for (effect, delivery) in &self.deliveries {
+            let again = matches!(delivery.status, DeliveryStatusRow::Again { .. });
+            ensure!(!again || self.outbox.contains_key(effect), "{effect:?} can go out no more");
+            ensure!(self.messages.contains_key(&effect.0), "{effect:?} is of no message");
+        }
+        let orphan = self.dead_deliveries.keys().find(|effect| !self.outbox.contains_key(effect));
+        ensure!(orphan.is_none(), "dead letter {orphan:?} has no effect to try again");
+        Ok(())
+    }
+}
+
+/// Whether tables agree about the same things.
+pub fn check_indexes(rows: &Rows) -> Result<(), String> {
+    let tables = Tables::read(rows)?;
+    tables.check_solutions()?;
+    tables.check_messages()?;
+    tables.check_effects()
+}
+
+/// The highest place that was given, and the highest message id.
+pub fn highest(rows: &Rows) -> (Ordinal, Option<MessageId>) {
+    let ready = rows.keys().filter_map(|(table, key)| match table {
+        Table::Ready => Some(read_ready_key(key)?.1),
+        Table::Outbox => Some(OutboxKey::from_bytes(key)?.ordinal),
+        _ => None,
+    });
+    let ids = rows.keys().filter_map(|(table, key)| match table {
+        Table::Messages => Some(MessageId(key.as_slice().try_into().ok()?)),
+        _ => None,
+    });
+    (ready.max().unwrap_or(0), ids.max())
+}

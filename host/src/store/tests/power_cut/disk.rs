@@ -1,0 +1,280 @@
+//! A disk in memory that remembers every operation, and what a power cut at any of them would leave of it.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use rand::{Rng, rngs::StdRng, seq::SliceRandom};
+
+/// A disk writes whole sectors or leaves them; beyond that it promises nothing before a sync.
+const SECTOR: usize = 512;
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    Write { at: usize, bytes: Arc<[u8]> },
+    SetLen(usize),
+    Sync,
+}
+
+/// What the one who drives the store knew when an operation was made: commits that were acknowledged, and begun.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    pub acked: u64,
+    pub tried: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Logged {
+    pub op: Op,
+    pub window: Window,
+}
+
+/// An error that operation `at` meets.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    pub at: usize,
+    pub errno: i32,
+    /// Whether all operations after it meet it too.
+    pub stays: bool,
+}
+
+/// Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct Disk(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    bytes: Vec<u8>,
+    log: Vec<Logged>,
+    window: Window,
+    /// Operations that were asked for, failed ones too.
+    asked: usize,
+    fault: Option<Fault>,
+    reads: usize,
+    /// This read and all after it fail, with this error.
+    unreadable: Option<(usize, i32)>,
+    /// One sync in three is answered without being done: the control that shows the harness can fail.
+    lies: bool,
+}
+
+impl Disk {
+    pub fn holding(bytes: Vec<u8>, window: Window) -> Self {
+        Self(Arc::new(Mutex::new(Inner { bytes, window, ..Inner::default() })))
+    }
+
+    pub fn lie(&self) {
+        self.inner().lies = true;
+    }
+
+    pub fn fail(&self, fault: Fault) {
+        self.inner().fault = Some(fault);
+    }
+
+    pub fn fail_reads(&self, from: usize, errno: i32) {
+        self.inner().unreadable = Some((from, errno));
+    }
+
+    pub fn reads(&self) -> usize {
+        self.inner().reads
+    }
+
+    /// Operations asked for so far, reads aside.
+    pub fn asked(&self) -> usize {
+        self.inner().asked
+    }
+
+    /// As a process that starts anew finds it, if the machine stayed up.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.inner().bytes.clone()
+    }
+
+    pub fn window(&self) -> Window {
+        self.inner().window
+    }
+
+    pub fn set_window(&self, window: Window) {
+        self.inner().window = window;
+    }
+
+    /// Takes what happened so far.
+    pub fn take_log(&self) -> Vec<Logged> {
+        std::mem::take(&mut self.inner().log)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Inner {
+    /// Counts an operation, and fails it if it is to fail.
+    fn ask(&mut self) -> io::Result<()> {
+        let now = self.asked;
+        self.asked += 1;
+        match self.fault {
+            Some(f) if now == f.at || (f.stays && now > f.at) => {
+                Err(io::Error::from_raw_os_error(f.errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn log(&mut self, op: Op) {
+        self.log.push(Logged { op, window: self.window });
+    }
+}
+
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.inner().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let at = place(offset);
+        let mut inner = self.inner();
+        let now = inner.reads;
+        inner.reads += 1;
+        if let Some((from, errno)) = inner.unreadable
+            && now >= from
+        {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let bytes = inner.bytes.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.ask()?;
+        inner.bytes.resize(place(len), 0);
+        inner.log(Op::SetLen(place(len)));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.ask()?;
+        if !inner.lies || !inner.asked.is_multiple_of(3) {
+            inner.log(Op::Sync);
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.ask()?;
+        let at = place(offset);
+        write_at(&mut inner.bytes, at, data);
+        inner.log(Op::Write { at, bytes: data.into() });
+        Ok(())
+    }
+}
+
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).expect("disks of tests are small")
+}
+
+fn write_at(bytes: &mut Vec<u8>, at: usize, data: &[u8]) {
+    if bytes.len() < at + data.len() {
+        bytes.resize(at + data.len(), 0);
+    }
+    bytes[at..at + data.len()].copy_from_slice(data);
+}
+
+/// What becomes of the writes after the last sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Nothing,
+    Everything,
+    /// Those before some point, the last of them torn.
+    Prefix,
+    /// Any of them, some torn.
+    Some,
+    /// Any of them, some torn, in any order.
+    Shuffled,
+    /// All but one, in any order.
+    AllButOne,
+}
+
+impl Style {
+    pub const ALL: [Self; 6] = [
+        Self::Nothing,
+        Self::Everything,
+        Self::Prefix,
+        Self::Some,
+        Self::Shuffled,
+        Self::AllButOne,
+    ];
+}
+
+/// Walks through what happened to a disk; knows at each operation what is safe and what is not yet.
+#[derive(Debug)]
+pub struct Platter<'a> {
+    durable: Vec<u8>,
+    pending: Vec<&'a Op>,
+}
+
+impl<'a> Platter<'a> {
+    pub fn new(durable: Vec<u8>) -> Self {
+        Self { durable, pending: Vec::new() }
+    }
+
+    pub fn step(&mut self, op: &'a Op) {
+        if !matches!(op, Op::Sync) {
+            self.pending.push(op);
+            return;
+        }
+        for op in self.pending.drain(..) {
+            match op {
+                Op::Write { at, bytes } => write_at(&mut self.durable, *at, bytes),
+                Op::SetLen(len) => self.durable.resize(*len, 0),
+                Op::Sync => {}
+            }
+        }
+    }
+
+    /// What the disk holds when the power comes back.
+    pub fn cut(&self, style: Style, rng: &mut StdRng) -> Vec<u8> {
+        let mut image = self.durable.clone();
+        if style == Style::Nothing {
+            return image;
+        }
+        let mut ops = self.pending.clone();
+        if matches!(style, Style::Shuffled | Style::AllButOne) {
+            ops.shuffle(rng);
+        }
+        let special = if ops.is_empty() { 0 } else { rng.random_range(0..ops.len()) };
+        for (n, op) in ops.into_iter().enumerate() {
+            let (kept, torn) = match style {
+                Style::Nothing => (false, false),
+                Style::Everything => (true, false),
+                Style::Prefix => (n <= special, n == special),
+                Style::AllButOne => (n != special, false),
+                Style::Some | Style::Shuffled => (rng.random(), rng.random_ratio(1, 4)),
+            };
+            match op {
+                _ if !kept => {}
+                Op::SetLen(len) => image.resize(*len, 0),
+                Op::Write { at, bytes } => land(&mut image, *at, bytes, torn, rng),
+                Op::Sync => {}
+            }
+        }
+        image
+    }
+}
+
+/// Writes, whole or only some of its sectors. Beyond the end the file may have grown for it, or not.
+fn land(image: &mut Vec<u8>, at: usize, bytes: &[u8], torn: bool, rng: &mut StdRng) {
+    let grows = rng.random();
+    let mut from = 0;
+    while from < bytes.len() {
+        let to = bytes.len().min((at + from) / SECTOR * SECTOR + SECTOR - at);
+        let lost = torn && rng.random();
+        if !lost && (at + to <= image.len() || grows) {
+            write_at(image, at + from, &bytes[from..to]);
+        }
+        from = to;
+    }
+}
