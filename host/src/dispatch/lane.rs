@@ -412,6 +412,7 @@ impl Lane {
         sequenced.attempts.push(Settled {
             ordinal: waiting.ordinal,
             id: waiting.message.id,
+            earlier: waiting.attempts,
             attempt,
             effects: handled.effects,
             next: next.clone(),

@@ -129,7 +129,8 @@ impl Fixture {
     async fn settle(&self, effects: Effects, next: Next) {
         let (ordinal, row) = self.ready()[0];
         let attempt = attempt();
-        let settled = Settled { ordinal, id: row.id(), attempt, effects, next };
+        let settled =
+            Settled { ordinal, id: row.id(), earlier: row.attempts, attempt, effects, next };
         self.store
             .submit(Settle { solution_no: 1, attempts: vec![settled], breaker: None })
             .await

@@ -38,6 +38,8 @@ pub struct Settle {
 pub struct Settled {
     pub ordinal: Ordinal,
     pub id: MessageId,
+    /// Attempts before it, so that an attempt that is handed in twice counts once.
+    pub earlier: u32,
     /// What happened; the ids it published are filled in here.
     pub attempt: AttemptRow,
     pub effects: Effects,
@@ -81,13 +83,14 @@ fn settle(
     solution_no: SolutionNo,
     settled: Settled,
 ) -> Result<(), ChangeError> {
-    let Settled { ordinal, id, mut attempt, effects, next } = settled;
+    let Settled { ordinal, id, earlier, mut attempt, effects, next } = settled;
     let key = ready_key(solution_no, ordinal);
-    let Some(ready) = seq.get::<ReadyRow>(Table::Ready, &key)? else {
-        // Discarded by an operator while it was handled: what it did does not count.
+    let ready = seq.get::<ReadyRow>(Table::Ready, &key)?;
+    if ready.is_none_or(|ready| ready.attempts != earlier) {
+        // Discarded by an operator while it was handled, or settled before: what it did does not count.
         return Ok(());
-    };
-    let earlier = match ready.attempts {
+    }
+    let lived = match earlier {
         0 => None,
         _ => seq.get::<LifeRow>(Table::Lives, &id.0)?,
     };
@@ -110,12 +113,12 @@ fn settle(
     let status = match next {
         Next::Done => StatusRow::Done,
         Next::Again { due_ms } => {
-            queue(seq, solution_no, id, ready.attempts + 1, Some(due_ms));
+            queue(seq, solution_no, id, earlier + 1, Some(due_ms));
             seq.count_queued(solution_no, 1);
             StatusRow::Again { due_ms }
         }
         Next::Hold { due_ms } => {
-            let attempts = ready.attempts + 1;
+            let attempts = earlier + 1;
             seq.put(Table::Ready, &key, &ReadyRow { id: id.0, attempts, not_before_ms: due_ms });
             seq.count_queued(solution_no, 1);
             StatusRow::Again { due_ms }
@@ -128,7 +131,7 @@ fn settle(
     if !matches!(status, StatusRow::Again { .. }) {
         seq.finished(id);
     }
-    let mut attempts = earlier.map_or_else(Vec::new, |life| life.attempts);
+    let mut attempts = lived.map_or_else(Vec::new, |life| life.attempts);
     attempts.push(attempt);
     seq.put(Table::Lives, &id.0, &LifeRow { status, attempts });
     Ok(())

@@ -13,6 +13,7 @@ use crate::{
         frame::Frame,
         row::{
             Ordinal, Row, SolutionNo,
+            breaker::BreakerRow,
             dead_letter::DeadLetterRow,
             delivery::{DeliveryRow, DeliveryStatusRow, read_delivery_key},
             life::{LifeRow, StatusRow},
@@ -206,6 +207,7 @@ impl Tables {
             Table::State => {
                 self.state_of.insert(read_state_key(key).ok_or_else(damaged)?.0);
             }
+            Table::Breakers => drop(read::<BreakerRow>(value)?),
             Table::Settings | Table::Schedules => {}
         }
         Ok(())

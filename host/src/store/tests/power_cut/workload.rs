@@ -29,6 +29,7 @@ use crate::{
         },
         row::{
             Row,
+            breaker::BreakerRow,
             delivery::{DeliveryAttemptRow, read_delivery_key},
             life::{AttemptRow, OutcomeRow},
             outbox::{OutboxKey, OutboxRow},
@@ -85,10 +86,11 @@ fn attempt(outcome: OutcomeRow) -> AttemptRow {
 
 /// Ends an attempt well.
 pub fn settle(attempt_of: Attempt, effects: Effects) -> Settle {
-    let Attempt { solution_no, ordinal, id, .. } = attempt_of;
+    let Attempt { solution_no, ordinal, id, earlier, .. } = attempt_of;
     let outcome = OutcomeRow::Done { reply: None };
-    let settled = Settled { ordinal, id, attempt: attempt(outcome), effects, next: Next::Done };
-    Settle { solution_no, attempts: vec![settled] }
+    let settled =
+        Settled { ordinal, id, earlier, attempt: attempt(outcome), effects, next: Next::Done };
+    Settle { solution_no, attempts: vec![settled], breaker: None }
 }
 
 pub fn request(body: Bytes) -> Request {
@@ -261,9 +263,11 @@ impl Driver {
         for of in waiting.into_iter().take(several) {
             self.history.attempts.push(of);
             let (outcome, next, effects) = self.outcome();
-            let Attempt { solution_no, ordinal, id, .. } = of;
-            let settled = Settled { ordinal, id, attempt: attempt(outcome), effects, next };
-            self.queue(Settle { solution_no, attempts: vec![settled] })?;
+            let Attempt { solution_no, ordinal, id, earlier, .. } = of;
+            let settled =
+                Settled { ordinal, id, earlier, attempt: attempt(outcome), effects, next };
+            let breaker = self.breaker();
+            self.queue(Settle { solution_no, attempts: vec![settled], breaker })?;
         }
         Ok(())
     }
@@ -274,7 +278,9 @@ impl Driver {
             0 | 1 => {
                 let due_ms = self.clock.now_ms() + self.rng.random_range(0..1000);
                 let outcome = OutcomeRow::Retry { reason, after_ms: None };
-                (outcome, Next::Again { due_ms }, Effects::default())
+                let holds = self.rng.random_bool(0.5);
+                let next = if holds { Next::Hold { due_ms } } else { Next::Again { due_ms } };
+                (outcome, next, Effects::default())
             }
             2 => {
                 let outcome = OutcomeRow::Rejected { reason: reason.clone() };
@@ -282,6 +288,12 @@ impl Driver {
             }
             _ => (OutcomeRow::Done { reply: None }, Next::Done, self.effects()),
         }
+    }
+
+    /// Now and then it opens.
+    fn breaker(&mut self) -> Option<BreakerRow> {
+        let until_ms = self.clock.now_ms() + 10;
+        self.rng.random_ratio(1, 8).then_some(BreakerRow { failures: 20, opened: 1, until_ms })
     }
 
     fn effects(&mut self) -> Effects {
