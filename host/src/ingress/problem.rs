@@ -20,6 +20,9 @@ impl From<Refusal> for Problem {
             Refusal::WrongSourceKind { .. } => (StatusCode::NOT_FOUND, "wrong-source-kind"),
             Refusal::SourcePaused { .. } => (StatusCode::CONFLICT, "source-paused"),
             Refusal::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue-full"),
+            Refusal::KeyReused { .. } | Refusal::KeyTwice { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused")
+            }
             Refusal::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "disk-full"),
             Refusal::UnknownMessage(_) => (StatusCode::NOT_FOUND, "unknown-message"),
             Refusal::UnknownDelivery { .. } => (StatusCode::NOT_FOUND, "unknown-delivery"),

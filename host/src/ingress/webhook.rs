@@ -135,7 +135,7 @@ impl Webhooks {
         };
         let manifest = solution.manifest.as_ref().ok();
         match manifest.and_then(|m| m.source(source.as_str())).map(|source| &source.kind) {
-            Some(SourceKind::Webhook { max_body }) => Ok(*max_body),
+            Some(SourceKind::Webhook(webhook)) => Ok(webhook.max_body),
             _ => Ok(BODY_BYTES_MAX),
         }
     }
@@ -158,7 +158,7 @@ impl Webhooks {
         match tokio::time::timeout(ROOM_WAIT, self.in_flight.acquire_many(permits)).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
                 "this node has as many messages in flight as it may; send again later",
             )

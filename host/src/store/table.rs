@@ -32,10 +32,14 @@ pub enum Table {
     DeadLetters = 11,
     /// When each schedule ticked last.
     Schedules = 12,
+    /// What was taken in under a key.
+    Dedupe = 13,
+    /// When rows of `Dedupe` may go.
+    DedupeExpiry = 14,
 }
 
 impl Table {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Solutions,
         Self::Blobs,
         Self::Settings,
@@ -48,6 +52,8 @@ impl Table {
         Self::Deliveries,
         Self::DeadLetters,
         Self::Schedules,
+        Self::Dedupe,
+        Self::DedupeExpiry,
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
@@ -73,6 +79,8 @@ impl Table {
             Self::Deliveries => "deliveries",
             Self::DeadLetters => "dead_letters",
             Self::Schedules => "schedules",
+            Self::Dedupe => "dedupe",
+            Self::DedupeExpiry => "dedupe_expiry",
         })
     }
 }
@@ -93,6 +101,6 @@ mod tests {
             assert_eq!(Table::from_number(table as u8), Some(table));
         }
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(13), None);
+        assert_eq!(Table::from_number(15), None);
     }
 }

@@ -35,6 +35,8 @@ use crate::{
     },
 };
 
+mod intake;
+
 const MANIFEST: &str = r#"
 name = "a"
 version = "1"
