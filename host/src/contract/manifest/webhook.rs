@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::name::Name;
+use crate::model::{limits::BODY_BYTES_DEFAULT, name::Name};
 
 /// A source of kind `webhook`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,17 @@ pub struct Webhook {
     /// `once_window`: how long a key is remembered. Default 7 days, at most 30.
     pub once_window: Duration,
     pub signature: Option<Signature>,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            max_body: BODY_BYTES_DEFAULT,
+            once_by: OnceBy::Auto,
+            once_window: Duration::from_hours(7 * 24),
+            signature: None,
+        }
+    }
 }
 
 /// `once_by`: what makes two messages the same one.

@@ -5,13 +5,9 @@ use std::{ops::Range, time::Duration};
 use super::super::webhook::{OnceBy, Scheme, Signature, Webhook};
 use crate::{
     contract::toml_reader::{Problem, Table, units::show_duration},
-    model::{
-        limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX},
-        name::Name,
-    },
+    model::{limits::BODY_BYTES_MAX, name::Name},
 };
 
-const WINDOW_DEFAULT: Duration = Duration::from_hours(7 * 24);
 const WINDOW: Range<Duration> = Duration::from_secs(1)..Duration::from_hours(30 * 24);
 const TOLERANCE_DEFAULT: Duration = Duration::from_mins(5);
 const TOLERANCE: Range<Duration> = Duration::from_secs(1)..Duration::from_hours(1);
@@ -19,9 +15,10 @@ const TOLERANCE: Range<Duration> = Duration::from_secs(1)..Duration::from_hours(
 const KEYS: [&str; 4] = ["max_body", "once_by", "once_window", "signature"];
 
 pub(super) fn read(table: &mut Table<'_>) -> Option<Webhook> {
-    let max_body = table.size("max_body", BODY_BYTES_DEFAULT, 1..BODY_BYTES_MAX);
-    let once_by = table.parsed("once_by", r#""auto""#, read_once_by).unwrap_or(OnceBy::Auto);
-    let once_window = table.duration("once_window", WINDOW_DEFAULT, WINDOW);
+    let default = Webhook::default();
+    let max_body = table.size("max_body", default.max_body, 1..BODY_BYTES_MAX);
+    let once_by = table.parsed("once_by", r#""auto""#, read_once_by).unwrap_or(default.once_by);
+    let once_window = table.duration("once_window", default.once_window, WINDOW);
     let signature = if table.span_of("signature").is_some() {
         Some(read_signature(table.table("signature"))?)
     } else {
