@@ -1,1 +1,18 @@
+//! Whole nodes under test: the real program in its own folder and at its own port, and what stands around it.
+//!
+//! Everything is blocking and made of threads: a test reads from top to bottom. Ports are given by the system and folders
+//! are temporary, so any number of tests run at once. Nothing here sleeps for luck; [`wait`] waits for states.
 
+pub mod http;
+pub mod node;
+pub mod program;
+pub mod receiver;
+pub mod solution;
+pub mod wait;
+
+pub use http::{Request, Response};
+pub use node::NodeUnderTest;
+pub use program::Program;
+pub use receiver::{Answer, Receiver};
+pub use solution::Solution;
+pub use wait::{DEADLINE, wait_for, wait_until};

@@ -1,0 +1,245 @@
+//! One node: `tandem run` in a folder of its own, and what tests do to it.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    thread,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    Program, Request, Response, Solution,
+    program::{self, Told},
+    wait::{wait_for, wait_until},
+};
+
+/// Lines of its log that a failing test shows.
+const LOG_SHOWN: usize = 60;
+
+/// Its process is killed when this goes, also in a panic; its folder goes too.
+#[derive(Debug)]
+pub struct NodeUnderTest {
+    program: Program,
+    folder: TempDir,
+    process: Option<Child>,
+    /// Where it listens; after a restart another port, as another process might have the old one by then.
+    pub address: SocketAddr,
+}
+
+impl NodeUnderTest {
+    pub(crate) fn start(program: Program, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("there is a temporary folder");
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut node = Self { program, folder, process: None, address };
+        node.configure(config);
+        node.run();
+        node
+    }
+
+    /// Its `tandem.toml` from the next start on.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.folder.path().join("tandem.toml"), config)
+            .expect("a test's folder can be written");
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts it and waits until it takes messages.
+    pub fn run(&mut self) {
+        assert!(self.process.is_none(), "it runs already");
+        let listen = self.data_dir().join("listen");
+        // A node that was killed left its own.
+        fs::remove_file(&listen).ok();
+        let log = File::options().create(true).append(true).open(self.log_path());
+        let child = self
+            .program
+            .command(self.folder.path())
+            .args(["run", "--data-dir", "data", "--listen", "127.0.0.1:0", "--stop-with-stdin"])
+            // Held by this process: should it be killed, the node stops.
+            .stdin(Stdio::piped())
+            .stderr(log.expect("a test's folder can be written"))
+            .spawn();
+        self.process = Some(child.expect("the program can be run"));
+        self.address = wait_for("the node listens", || {
+            self.must_live();
+            fs::read_to_string(&listen).ok()?.trim().parse().ok()
+        });
+        wait_until("the node is ready", || {
+            self.must_live();
+            self.get("/readyz").is_ok_and(|response| response.status == 200)
+        });
+    }
+
+    fn must_live(&mut self) {
+        let process = self.process.as_mut().expect("it was started");
+        if let Some(status) = process.try_wait().expect("a child can be waited for") {
+            panic!("the node ended: {status}\n{}", self.log());
+        }
+    }
+
+    /// As a power cut would, but for the disk's cache.
+    pub fn kill9(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.kill().expect("a child can be killed");
+        process.wait().expect("a child can be waited for");
+    }
+
+    /// As an operator would (SIGTERM); gives the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("it runs");
+        let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(
+            pid.expect("a process has an id"),
+            rustix::process::Signal::TERM,
+        )
+        .expect("a child can be asked to stop");
+        program::wait_for_end(&mut process)
+    }
+
+    /// Stops it in order and starts it again.
+    pub fn restart(&mut self) {
+        assert_eq!(self.stop(), Some(0), "{}", self.log());
+        self.run();
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("node.log")
+    }
+
+    /// What it said of itself, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sends a request to it.
+    #[track_caller]
+    pub fn send(&self, request: &Request) -> Response {
+        request
+            .send(self.address)
+            .unwrap_or_else(|e| panic!("{} {}: {e}", request.method, request.path))
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<Response> {
+        Request::new("GET", path).send(self.address)
+    }
+
+    #[track_caller]
+    pub fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Response {
+        self.send(&Request::post(path, body))
+    }
+
+    /// Sends a message and gives the id in its receipt.
+    #[track_caller]
+    pub fn accept(&self, hook: &str, body: impl std::fmt::Display) -> String {
+        let receipt = self.post(&format!("/hooks/{hook}"), body.to_string()).expect(202).json();
+        assert_eq!(receipt["durability"], 1, "{receipt}");
+        text(&receipt["id"])
+    }
+
+    /// What `GET /api/v1/…` answers.
+    #[track_caller]
+    pub fn api(&self, path: &str) -> Value {
+        self.call("GET", path, None).expect(200).json()
+    }
+
+    /// Any other call below `/api/v1/`.
+    #[track_caller]
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let path = format!("/api/v1/{path}");
+        let bytes = body.map(ToString::to_string).unwrap_or_default();
+        let mut request = Request { method: method.into(), ..Request::post(&path, bytes) };
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        self.send(&request)
+    }
+
+    #[track_caller]
+    pub fn deploy(&self, solution: &Solution) -> Value {
+        self.try_deploy(solution).expect(200).json()
+    }
+
+    #[track_caller]
+    pub fn try_deploy(&self, solution: &Solution) -> Response {
+        let component = BASE64_STANDARD.encode(&solution.component);
+        let body = json!({ "manifest": solution.manifest, "component": component });
+        self.call("POST", "solutions", Some(&body))
+    }
+
+    /// Sets a setting; `scope` is a solution or `global`.
+    #[track_caller]
+    pub fn set(&self, scope: &str, name: &str, value: &Value) {
+        self.call("PUT", &format!("settings/{scope}/{name}"), Some(value)).expect(204);
+    }
+
+    /// The whole life of a message.
+    #[track_caller]
+    pub fn message(&self, id: &str) -> Value {
+        self.api(&format!("messages/{id}"))
+    }
+
+    /// Waits until the message is `done` or `dead` (or what is asked for), and gives its life.
+    #[track_caller]
+    pub fn wait_for_status(&self, id: &str, status: &str) -> Value {
+        wait_for(&format!("message {id} is {status}: {:#}", self.message(id)), || {
+            Some(self.message(id)).filter(|message| message["status"] == status)
+        })
+    }
+
+    /// Waits until the message's delivery `index` is `pending`, `delivered` or `dead`, and gives the message.
+    #[track_caller]
+    pub fn wait_for_delivery(&self, id: &str, index: usize, status: &str) -> Value {
+        wait_for(&format!("delivery {index} of {id} is {status}: {:#}", self.message(id)), || {
+            Some(self.message(id))
+                .filter(|message| message["deliveries"][index]["status"] == status)
+        })
+    }
+
+    /// A value that a solution keeps, as text; none if there is none.
+    #[track_caller]
+    pub fn state(&self, solution: &str, key: &str) -> Option<String> {
+        let entries = self.api(&format!("state/{solution}?prefix={key}"));
+        let entry = entries.as_array()?.iter().find(|entry| entry["key"] == key)?;
+        Some(text(&entry["value"]["text"]))
+    }
+
+    /// Runs a command against it.
+    pub fn tandem(&self, arguments: &[&str]) -> Told {
+        let mut command = self.program.command(self.folder.path());
+        command.env("TANDEM_NODE", format!("http://{}", self.address)).args(arguments);
+        program::finish(&mut command)
+    }
+}
+
+impl Drop for NodeUnderTest {
+    #[expect(clippy::print_stderr, reason = "a failing test shows it")]
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill().ok();
+            process.wait().ok();
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_SHOWN)..];
+            eprintln!("-- the node's log\n{}", last.join("\n"));
+        }
+    }
+}
+
+/// A JSON text.
+#[track_caller]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
