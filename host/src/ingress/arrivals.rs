@@ -1,6 +1,9 @@
 //! What a request brings: one message or a batch, each with what makes it one.
 
-use hyper::{HeaderMap, header::CONTENT_TYPE};
+use hyper::{
+    HeaderMap,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 
 use super::{
     batch::{self, BadBatch},
@@ -54,7 +57,7 @@ fn place(message: Option<usize>) -> String {
 
 impl Form {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()) else {
+        let Some(value) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
             return Self::One;
         };
         let media_type = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -158,7 +161,6 @@ mod tests {
     use std::collections::HashSet;
 
     use bytes::Bytes;
-    use hyper::header::HeaderValue;
 
     use super::*;
     use crate::contract::manifest::webhook::OnceBy;

@@ -35,12 +35,13 @@ pub(super) enum BadBatch {
 
 /// The lines of a body, each a JSON value. The last one may end or be blank.
 pub(super) fn lines(body: &Bytes) -> Result<Vec<Bytes>, BadBatch> {
-    let newlines = body.iter().filter(|byte| **byte == b'\n').count();
-    if newlines > MESSAGES_MAX {
-        return Err(BadBatch::TooMany(newlines));
+    let pieces = body.split(|byte| *byte == b'\n');
+    let ended = pieces.clone().count() - 1;
+    if ended > MESSAGES_MAX {
+        return Err(BadBatch::TooMany(ended));
     }
-    let mut messages = Vec::with_capacity(newlines + 1);
-    let mut pieces = body.split(|byte| *byte == b'\n').enumerate().peekable();
+    let mut messages = Vec::with_capacity(ended + 1);
+    let mut pieces = pieces.enumerate().peekable();
     while let Some((at, piece)) = pieces.next() {
         let value = piece.trim_ascii();
         if value.is_empty() && pieces.peek().is_none() {
@@ -92,29 +93,31 @@ struct Elements<'a> {
 
 impl<'de> Deserialize<'de> for Elements<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Elements<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let (mut kept, mut beyond) = (Vec::new(), 0);
-                while kept.len() < MESSAGES_MAX {
-                    let Some(raw) = seq.next_element::<&'de RawValue>()? else {
-                        return Ok(Elements { kept, beyond });
-                    };
-                    kept.push(raw);
-                }
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    beyond += 1;
-                }
-                Ok(Elements { kept, beyond })
-            }
-        }
         deserializer.deserialize_seq(Collect)
+    }
+}
+
+struct Collect;
+
+impl<'de> Visitor<'de> for Collect {
+    type Value = Elements<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let (mut kept, mut beyond) = (Vec::new(), 0);
+        while kept.len() < MESSAGES_MAX {
+            let Some(raw) = seq.next_element::<&'de RawValue>()? else {
+                return Ok(Elements { kept, beyond });
+            };
+            kept.push(raw);
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            beyond += 1;
+        }
+        Ok(Elements { kept, beyond })
     }
 }
 

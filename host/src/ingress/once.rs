@@ -2,7 +2,7 @@
 
 use hyper::{
     HeaderMap,
-    header::{CONTENT_TYPE, HeaderName},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 
 use super::{cloudevents::EventName, signature::WEBHOOK_ID};
@@ -153,20 +153,18 @@ pub(super) fn fingerprint(content_type: Option<&[u8]>, body: &[u8]) -> Fingerpri
 
 /// Of a whole request.
 pub(super) fn request_fingerprint(headers: &HeaderMap, body: &[u8]) -> Fingerprint {
-    fingerprint(headers.get(CONTENT_TYPE).map(|value| value.as_bytes()), body)
+    fingerprint(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes), body)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use hyper::header::HeaderValue;
-
     use super::*;
     use crate::contract::manifest::webhook::Signature;
 
     fn rules(once_by: OnceBy) -> Webhook {
-        let once_window = Duration::from_secs(60);
+        let once_window = Duration::from_mins(1);
         Webhook { max_body: 1 << 20, once_by, once_window, signature: None }
     }
 

@@ -86,7 +86,9 @@ fn github(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Denied> 
 
 fn mac<const N: usize>(secret: &[u8], parts: [&[u8]; N]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    parts.into_iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     mac
 }
 

@@ -54,7 +54,7 @@ pub enum Refusal {
     )]
     QueueFull { solution: Name, bound: u64 },
     #[error(
-        "{}this idempotency key came before, with another body, as message {first}; send the same body again, or another key", place(.line))]
+        "{}this idempotency key came before, with another body, as message {first}; send the same body again, or another key", place(*.line))]
     KeyReused {
         first: MessageId,
         /// In a batch: which of its messages, from 1.
@@ -89,7 +89,7 @@ pub enum Refusal {
     AlreadyFired,
 }
 
-fn place(line: &Option<usize>) -> String {
+fn place(line: Option<usize>) -> String {
     line.map_or_else(String::new, |line| format!("message {line} of the batch: "))
 }
 

@@ -121,7 +121,7 @@ mod tests {
         let webhook = Webhook {
             max_body: 1 << 20,
             once_by: OnceBy::Auto,
-            once_window: Duration::from_secs(7 * 86_400),
+            once_window: Duration::from_hours(7 * 24),
             signature: None,
         };
         assert_eq!(read(""), Ok(webhook));
@@ -141,7 +141,7 @@ mod tests {
         }
         assert_eq!(
             read("once_window = \"30d\"").unwrap().once_window,
-            Duration::from_secs(30 * 86_400)
+            Duration::from_hours(30 * 24)
         );
         for bad in ["31d", "0s"] {
             let shown = read(&format!("once_window = \"{bad}\"")).unwrap_err();
