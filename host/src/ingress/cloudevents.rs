@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use hyper::HeaderMap;
+use hyper::{HeaderMap, header::HeaderName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +14,12 @@ pub(super) const EVENT: &str = "application/cloudevents+json";
 pub(super) const BATCH: &str = "application/cloudevents-batch+json";
 /// What an event must say. In binary mode each is a header with `ce-` before it.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
-const HEADERS: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
+static HEADERS: [HeaderName; 4] = [
+    HeaderName::from_static("ce-specversion"),
+    HeaderName::from_static("ce-id"),
+    HeaderName::from_static("ce-source"),
+    HeaderName::from_static("ce-type"),
+];
 
 /// What makes an event one: no two of a source have the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +43,8 @@ pub(super) enum BadEvent {
 
 /// An event in binary mode, if the headers say that it is one.
 pub(super) fn binary(headers: &HeaderMap) -> Option<Result<EventName, BadEvent>> {
-    HEADERS.iter().any(|name| headers.contains_key(*name)).then(|| {
-        let attribute = |at: usize| match headers.get(HEADERS[at]) {
+    HEADERS.iter().any(|name| headers.contains_key(name)).then(|| {
+        let attribute = |at: usize| match headers.get(&HEADERS[at]) {
             None => Ok(None),
             Some(value) => {
                 let text = value.to_str().map_err(|_| BadEvent::NotText(REQUIRED[at]))?;
@@ -105,7 +110,7 @@ mod tests {
 
     fn headers(left_out: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (header, value) in HEADERS.into_iter().zip(["1.0", "7", "/shop", "order"]) {
+        for (header, value) in HEADERS.iter().zip(["1.0", "7", "/shop", "order"]) {
             if header != left_out {
                 headers.insert(header, HeaderValue::from_static(value));
             }
@@ -117,8 +122,8 @@ mod tests {
     fn binary_mode_is_in_the_headers() {
         assert_eq!(binary(&HeaderMap::new()), None);
         assert_eq!(binary(&headers("")), Some(Ok(name("/shop", "7"))));
-        for (header, attribute) in HEADERS.into_iter().zip(REQUIRED) {
-            assert_eq!(binary(&headers(header)), Some(Err(BadEvent::Missing(attribute))));
+        for (header, attribute) in HEADERS.iter().zip(REQUIRED) {
+            assert_eq!(binary(&headers(header.as_str())), Some(Err(BadEvent::Missing(attribute))));
             let mut empty = headers("");
             empty.insert(header, HeaderValue::from_static(""));
             assert_eq!(binary(&empty), Some(Err(BadEvent::NotText(attribute))));

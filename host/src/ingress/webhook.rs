@@ -364,6 +364,10 @@ fn content(source: Name, headers: &HeaderMap, body: Bytes) -> Result<Content, Pr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        model::name::Digest,
+        store::{self, change::deploy::Deploy},
+    };
 
     #[test]
     fn how_long_to_wait() {
@@ -376,6 +380,31 @@ mod tests {
             ["wait=", "wait=5", "wait=-1s", "wait=121s", "wait=99999999999999999999s", "wait=1h"]
         {
             assert_eq!(wait(bad), Err("bad-wait"), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_cannot_be_read_costs_no_message_and_lets_no_unsigned_one_pass() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let config = store::Config {
+            dir: dir.path().to_owned(),
+            cache_bytes: 1 << 20,
+            commit: store::Commit::Fast,
+            reserve_bytes: 0,
+            journal_bytes: 0,
+        };
+        let store = Store::open(&config, clock.clone()).unwrap();
+        let webhooks = Webhooks::new(&Config { in_flight_bytes: 0 }, store.clone(), clock);
+        for (name, manifest, code) in [
+            ("plain", "made = \"later\"", None),
+            ("signed", "[[source]]\nsignature = \"as later\"", Some("manifest-unreadable")),
+        ] {
+            let name: Name = name.parse().unwrap();
+            let (component, manifest) = (Bytes::from_static(b"c"), manifest.to_owned());
+            let digest = Digest::of(&component);
+            store.submit(Deploy { name: name.clone(), manifest, component, digest }).await.unwrap();
+            let rules = webhooks.rules(&name, &"in".parse().unwrap());
+            assert_eq!(rules.err().map(|problem| problem.code), code);
         }
     }
 
