@@ -13,7 +13,7 @@ use tandem::{
     contract::{
         capability::{Grants, HostPattern, Port, Target},
         handler::{Handler, View, ViewError},
-        manifest::{Backoff, Delivery, Limits, Manifest, Retry},
+        manifest::{Backoff, Delivery, Handling, Limits, Manifest, Retry},
     },
     model::{
         message::{Content, Message, MessageId},
@@ -68,7 +68,8 @@ fn manifest() -> Manifest {
         sources: vec![],
         grants: Grants { outbox: vec![to.clone()], http: vec![to], publish: vec![name("bench")] },
         limits: Limits { time: Duration::from_secs(10), memory: 64 << 20, queue: 10 },
-        retry: Retry { attempts: 5, backoff },
+        handling: Handling::default(),
+        retry: Retry { attempts: 5, backoff, ..Retry::default() },
         delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
     }
 }

@@ -1,12 +1,16 @@
 //! A kept message is handed to its solution.
 //!
-//! Each solution has a [`lane`]: one handler at a time, in order of acceptance. Lanes that have messages run on
-//! [`workers`]; [`timers`] makes messages ready when their time has come. What an attempt comes to is [`decide`]d
-//! purely and [`settle`]d in one change. Nothing here knows wasmtime.
+//! Each solution has a [`lane`], which handles its messages in the [`order`] its manifest asks for. Lanes that have
+//! messages run on [`workers`]; [`timers`] makes messages ready when their time has come, [`alarms`] wakes lanes that
+//! rest, and a [`breaker`] lets those rest that only fail. What an attempt comes to is [`decide`]d purely and
+//! [`settle`]d in one change. Nothing here knows wasmtime.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -18,13 +22,19 @@ use crate::{
     tasks::Tasks,
 };
 
+mod alarms;
+mod breaker;
 mod decide;
 mod lane;
+mod order;
 mod settle;
 mod timers;
 mod view;
 mod workers;
+#[cfg(test)]
+mod tests;
 
+use alarms::Alarms;
 use lane::Lane;
 use workers::Workers;
 
@@ -62,6 +72,8 @@ impl Dispatch {
             loader,
             clock: clock.clone(),
             catalogue,
+            alarms: Alarms::default(),
+            stale: AtomicU64::new(0),
         });
         let dispatch = Arc::new(Self { shared, workers, lanes: Mutex::default() });
         // What waited when the node stopped is woken once; a lane without messages goes back to sleep at once.
@@ -85,6 +97,11 @@ impl Dispatch {
                         self.wake(no);
                     }
                 }
+                () = self.shared.alarms.wait(self.shared.clock.now_ms()) => {
+                    for no in self.shared.alarms.take_due(self.shared.clock.now_ms()) {
+                        self.wake(no);
+                    }
+                }
                 _ = stop.wait_for(|&stop| stop) => break,
             }
         }
@@ -93,9 +110,14 @@ impl Dispatch {
         tokio::task::spawn_blocking(move || workers.stop()).await.ok();
     }
 
-    /// Why a solution cannot handle messages on this node, if it cannot.
-    pub fn unavailable(&self, no: SolutionNo) -> Option<String> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).get(&no)?.unavailable()
+    /// Why a solution handles nothing on this node although messages wait, if so.
+    pub fn condition(&self, no: SolutionNo) -> Option<String> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).get(&no)?.condition()
+    }
+
+    /// Attempts that were run again because what they had read was written meanwhile.
+    pub fn stale_attempts(&self) -> u64 {
+        self.shared.stale.load(Ordering::Relaxed)
     }
 
     fn wake(&self, no: SolutionNo) {

@@ -5,6 +5,15 @@
 //! Both run as processes of their own on loopback; the same load generator sends the same 1 KiB body in alternating
 //! rounds. Handling is fixture `lean`: state get and set, and one effect or none. Figures are medians over the rounds.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a bench prints, waits for processes, and counts far below these bounds"
+)]
+
 use std::{
     env,
     error::Error,

@@ -117,9 +117,10 @@ fn messages_of_a_key_are_handled_in_order() {
 }
 
 #[test]
-#[ignore = "a message that waits for its next attempt is overtaken by later ones of its key"]
 fn messages_of_a_key_are_handled_in_order_also_through_retries() {
-    let node = node(5);
+    let node = TANDEM.node();
+    let blocking = "[handling]\norder = \"key\"\nconcurrency = 4\n\n[retry]\nblocks = \"key\"";
+    node.deploy(&Solution::probe().with(blocking));
     let first =
         accept_with_key(&node, &json!({ "do": "retry", "after_ms": 300, "until_attempt": 2 }));
     let second = accept_with_key(&node, &json!({ "do": "count" }));

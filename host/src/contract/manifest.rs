@@ -27,6 +27,7 @@ pub struct Manifest {
     pub sources: Vec<Source>,
     pub grants: Grants,
     pub limits: Limits,
+    pub handling: Handling,
     pub retry: Retry,
     pub delivery: Delivery,
 }
@@ -75,12 +76,56 @@ pub struct Limits {
     pub queue: u64,
 }
 
+/// `[handling]`: in which order, and how many at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handling {
+    pub order: Order,
+    /// Handlers at once, 1 to 64. What they read is checked when they are done, so that the outcome is as if they had
+    /// run one after the other. Default 1; always 1 with [`Order::Acceptance`].
+    pub concurrency: usize,
+}
+
+/// Which messages wait for which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Each for all that were accepted before it. The default.
+    Acceptance,
+    /// Each for those with the same key; messages without a key for none.
+    Key(KeySource),
+    /// None for any other.
+    None,
+}
+
+/// Where a message's key is found: `order_by`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// The key that the sender or publisher gave.
+    Key,
+    /// `header:NAME`, lower case.
+    Header(String),
+    /// `/a/b`: a JSON pointer (RFC 6901) into the body. Numbers and truth values count as their text.
+    Pointer(String),
+}
+
 /// `[retry]`: handling a message again after a passing fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts in all, the first included; 1 to 100. Default 5.
     pub attempts: u32,
     pub backoff: Backoff,
+    pub blocks: Blocks,
+    /// `breaker`: after so many failed attempts one after the other, handling pauses for a while. Default 20; 0 turns
+    /// it off.
+    pub breaker: u32,
+}
+
+/// `blocks`: what waits while a message waits for its retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// Whatever comes after it in its order.
+    Key,
+    /// Nothing: later messages overtake it. The default.
+    Nothing,
 }
 
 /// `[delivery]`: making an outbox request again.
@@ -99,9 +144,15 @@ impl Default for Delivery {
     }
 }
 
+impl Default for Handling {
+    fn default() -> Self {
+        Self { order: Order::Acceptance, concurrency: 1 }
+    }
+}
+
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 5, backoff: Backoff::default() }
+        Self { attempts: 5, backoff: Backoff::default(), blocks: Blocks::Nothing, breaker: 20 }
     }
 }
 

@@ -260,13 +260,17 @@ fn deliveries(
     attempts: &[AttemptRow],
 ) -> Result<Vec<wire::Delivery>, ReadError> {
     let asked = attempts.last().map_or(0, |attempt| attempt.outbox);
+    let letters = snapshot.table(Table::DeadLetters)?;
     let mut deliveries = Vec::new();
     snapshot.table(Table::Deliveries)?.scan(&delivery_key(id, 0), |key, value| {
         let (of, index) = read_delivery_key(key).ok_or(ReadError::Key("deliveries"))?;
         if of != id {
             return Ok(false);
         }
-        deliveries.push(delivery(id, index, DeliveryRow::decode(value)?));
+        let letter: Option<DeadLetterRow> = letters.get(key)?;
+        let mut delivery = delivery(id, index, DeliveryRow::decode(value)?);
+        delivery.reason = letter.map(|letter| letter.reason);
+        deliveries.push(delivery);
         Ok(true)
     })?;
     for index in 0..asked {
@@ -277,6 +281,7 @@ fn deliveries(
                 url: String::new(),
                 idempotency_key: id.effect_key(index),
                 status: DeliveryStatus::Pending.word().to_owned(),
+                reason: None,
                 due_ms: None,
                 tries: Vec::new(),
             });
@@ -298,6 +303,7 @@ fn delivery(id: MessageId, index: u16, row: DeliveryRow) -> wire::Delivery {
         url: row.url,
         idempotency_key: id.effect_key(index),
         status: status.word().to_owned(),
+        reason: None,
         due_ms,
         tries: row.attempts.into_iter().map(delivery_attempt).collect(),
     }

@@ -36,6 +36,12 @@ pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Prob
         ),
         ("tandem_messages_dead", "gauge", "Messages in the dead letters.", dead_messages),
         (
+            "tandem_attempts_stale_total",
+            "counter",
+            "Attempts run again because what they had read was written meanwhile.",
+            house.dispatch.stale_attempts(),
+        ),
+        (
             "tandem_deliveries_delivered_total",
             "counter",
             "Effects delivered since the start.",

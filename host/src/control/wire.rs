@@ -248,6 +248,8 @@ pub struct Delivery {
     pub idempotency_key: String,
     /// `pending`, `delivered` or `dead`.
     pub status: String,
+    /// Why it is dead.
+    pub reason: Option<String>,
     pub due_ms: Option<u64>,
     pub tries: Vec<DeliveryAttempt>,
 }

@@ -1,7 +1,7 @@
 //! Outcome, history and policy in; what becomes of the message out. No I/O, no clock of its own.
 
 use crate::{
-    contract::manifest::Retry,
+    contract::manifest::{Blocks, Retry},
     model::{clock::UnixMs, outcome::Outcome},
     store::change::settle::Next,
 };
@@ -34,7 +34,11 @@ pub(super) fn decide(facts: Facts<'_>) -> Next {
     }
     let wait = asked.unwrap_or_else(|| retry.backoff.wait(attempts, jitter));
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    Next::Again { due_ms: now_ms.saturating_add(wait_ms) }
+    let due_ms = now_ms.saturating_add(wait_ms);
+    match retry.blocks {
+        Blocks::Key => Next::Hold { due_ms },
+        Blocks::Nothing => Next::Again { due_ms },
+    }
 }
 
 #[cfg(test)]
@@ -47,7 +51,7 @@ mod tests {
     #[track_caller]
     fn check(outcome: Outcome, attempts: u32, expected: Next) {
         let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(8) };
-        let retry = Retry { attempts: 5, backoff };
+        let retry = Retry { attempts: 5, backoff, ..Retry::default() };
         let facts = Facts { outcome: &outcome, attempts, retry: &retry, now_ms: 1000, jitter: 0.5 };
         assert_eq!(decide(facts), expected);
     }

@@ -1,14 +1,19 @@
-//! One solution's messages, handled one at a time in order of acceptance.
+//! One solution's messages, handled in the order that its manifest asks for.
 //!
-//! A lane does not wait for the disk: it hands a batch of settled attempts to the store and goes on, seeing its own
+//! A lane does not wait for the disk: it hands batches of settled attempts to the store and goes on, seeing its own
 //! writes through [`Pending`]. Nothing leaves the node before the batch is on disk, because effects, replies and
 //! follow-ups are only found in the store. A node that dies runs again what was not on disk, on the state that was.
+//!
+//! Attempts that run at the same time are sequenced one after the other. One that read what was written meanwhile is
+//! run again, at last while nothing else is sequenced: the outcome is as if they had run in the order of sequencing.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     fmt::{self, Debug},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,39 +21,46 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    alarms::Alarms,
+    breaker::{Breaker, sign},
     decide::{Facts, decide},
+    order::turn_of,
     settle::attempt_row,
-    view::{LaneView, Pending},
+    view::{LaneView, Pending, Reads},
     workers::{Run, Workers},
 };
 use crate::{
     contract::{
-        handler::{Handler, Loader},
+        handler::{Handled, Handler, Loader},
         manifest::Manifest,
     },
-    model::{clock::Clock, message::Message},
+    model::clock::Clock,
     store::{
         Catalogue, ReadError, Store,
         catalogue::Solution,
-        change::settle::{Settle, Settled},
+        change::settle::{Next, Settle, Settled},
         row::{
-            Ordinal, Row, SolutionNo,
+            Row, SolutionNo,
             message::MessageRow,
             ready::{ReadyRow, read_ready_key, ready_key},
         },
-        snapshot::Snapshot,
+        snapshot::{Snapshot, SnapshotTable},
         table::Table,
     },
 };
 
-/// A run reads at most this many messages …
-const BATCH_MESSAGES: usize = 128;
-/// … and about this many bytes of them.
-const BATCH_BYTES: usize = 4 << 20;
+mod queue;
+
+use queue::{Queue, READ_AHEAD, Waiting};
+
+/// A batch has at most this many attempts.
+const BATCH: usize = 128;
 /// A run takes about this long, then other solutions have their turn.
 const SLICE: Duration = Duration::from_millis(5);
 /// Batches on their way to the disk; beyond it the lane waits.
 const BATCHES_IN_FLIGHT: u64 = 16;
+/// A stale attempt is run again beside others this often; then alone.
+const STALE_RUNS_MAX: u32 = 3;
 
 /// What all lanes use.
 #[derive(Debug)]
@@ -57,6 +69,9 @@ pub(super) struct Shared {
     pub loader: Arc<dyn Loader>,
     pub clock: Clock,
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub alarms: Alarms,
+    /// Attempts that were run again because what they had read was stale.
+    pub stale: AtomicU64,
 }
 
 pub(super) struct Lane {
@@ -65,31 +80,50 @@ pub(super) struct Lane {
     workers: Weak<Workers<Self>>,
     /// For `Arc`s to itself.
     this: Weak<Self>,
-    /// Waiting for a place, or running.
-    queued: AtomicBool,
+    /// Runs that wait for a place or run; at most `limit`.
+    runs: AtomicUsize,
+    limit: AtomicUsize,
     /// Something came since the last run began.
     wanted: AtomicBool,
     /// The last batch that is on disk.
     durable: AtomicU64,
-    /// Only the one run at a time takes it; `unavailable` is read from outside.
-    state: Mutex<State>,
-    unavailable: Mutex<Option<String>>,
+    // Locks are taken in this order: submitting, sequenced, then one of the others. Each but `sequenced` (for a stale
+    // attempt's last run) and `submitting` (while the store's queue is full) is held for moments.
+    /// Batches go to the store in the order in which they were sequenced.
+    submitting: Mutex<()>,
+    sequenced: Mutex<Sequenced>,
+    queue: Mutex<Queue>,
+    pending: RwLock<Pending>,
+    /// The last durable batch when each run's snapshot was opened, and how many runs have it.
+    snapshots: Mutex<BTreeMap<u64, usize>>,
+    loaded: Mutex<Option<Loaded>>,
+    condition: Mutex<Option<String>>,
 }
 
+/// Attempts whose place in the order is fixed, but that were not handed to the store yet.
 #[derive(Default)]
-struct State {
-    /// All ready rows up to this ordinal were handed to the handler.
-    cursor: Option<Ordinal>,
-    pending: Pending,
+struct Sequenced {
+    attempts: Vec<Settled>,
     /// The last batch that was handed to the store.
     sent: u64,
-    loaded: Option<Loaded>,
+    /// None until the first run has read it.
+    breaker: Option<Breaker>,
 }
 
 /// The handler of one revision.
 struct Loaded {
     revision: u32,
     handler: Arc<dyn Handler>,
+}
+
+/// All that one run works with.
+struct Context<'a> {
+    catalogue: &'a Catalogue,
+    solution: &'a Solution,
+    manifest: &'a Manifest,
+    handler: &'a dyn Handler,
+    snapshot: &'a Snapshot,
+    state: &'a SnapshotTable,
 }
 
 /// Why a run ended.
@@ -101,10 +135,8 @@ enum Pause {
     Nothing,
 }
 
-struct Waiting {
-    ordinal: Ordinal,
-    attempts: u32,
-    message: Message,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lane {
@@ -114,24 +146,38 @@ impl Lane {
             shared,
             workers: Arc::downgrade(workers),
             this: this.clone(),
-            queued: AtomicBool::new(false),
+            runs: AtomicUsize::new(0),
+            limit: AtomicUsize::new(1),
             wanted: AtomicBool::new(false),
             durable: AtomicU64::new(0),
-            state: Mutex::default(),
-            unavailable: Mutex::default(),
+            submitting: Mutex::default(),
+            sequenced: Mutex::default(),
+            queue: Mutex::default(),
+            pending: RwLock::default(),
+            snapshots: Mutex::default(),
+            loaded: Mutex::default(),
+            condition: Mutex::default(),
         })
     }
 
     /// Something may be there to do.
     pub fn wake(&self) {
         self.wanted.store(true, Ordering::SeqCst);
-        if !self.queued.swap(true, Ordering::SeqCst) {
-            self.enqueue();
-        }
+        self.add_run();
     }
 
-    pub fn unavailable(&self) -> Option<String> {
-        self.unavailable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why it handles nothing although messages wait, if so.
+    pub fn condition(&self) -> Option<String> {
+        lock(&self.condition).clone()
+    }
+
+    /// One more run, if there may be one more.
+    fn add_run(&self) {
+        let limit = self.limit.load(Ordering::SeqCst);
+        let add = |runs: usize| (runs < limit).then_some(runs + 1);
+        if self.runs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok() {
+            self.enqueue();
+        }
     }
 
     fn enqueue(&self) {
@@ -140,72 +186,147 @@ impl Lane {
         }
     }
 
-    fn handle_some(&self) -> Result<Pause, ReadError> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        if state.sent - self.durable.load(Ordering::SeqCst) >= BATCHES_IN_FLIGHT {
-            return Ok(Pause::Nothing);
-        }
+    fn run_slice(&self) -> Result<Pause, ReadError> {
         let catalogue = self.shared.catalogue.borrow().clone();
-        let Some(solution) = catalogue.by_no(self.no) else { return Ok(Pause::Nothing) };
-        if solution.paused.is_some() {
+        let Some(solution) = catalogue.by_no(self.no).filter(|s| s.paused.is_none()) else {
+            return Ok(Pause::Nothing);
+        };
+        let durable = self.durable.load(Ordering::SeqCst);
+        if lock(&self.sequenced).sent - durable >= BATCHES_IN_FLIGHT {
             return Ok(Pause::Nothing);
         }
-        // Read first what is durable, then open the snapshot: it shows at least that.
-        state.pending.forget_up_to(self.durable.load(Ordering::SeqCst));
+        // The snapshot, opened after `durable` was read, shows at least that; until the run ends, later writes stay
+        // in `pending`.
+        let _in_use = InUse::new(self, durable);
         let snapshot = self.shared.store.read()?;
-        let waiting = self.read_waiting(state.cursor, &snapshot)?;
-        if waiting.is_empty() {
+        if !self.has_messages(&snapshot)? {
             return Ok(Pause::Nothing);
         }
-        let (manifest, handler) = match self.load(state, solution, &snapshot)? {
+        let (manifest, handler) = match self.load(solution, &snapshot)? {
             Ok(loaded) => loaded,
             Err(why) => {
                 tracing::error!(solution = %solution.name, why, "messages wait: the solution cannot run");
-                *self.unavailable.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                *lock(&self.condition) = Some(why);
                 return Ok(Pause::Nothing);
             }
         };
-        *self.unavailable.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.handle_batch(state, waiting, &catalogue, solution, (manifest, &*handler), &snapshot)?;
-        Ok(Pause::More)
+        self.limit.store(manifest.handling.concurrency, Ordering::SeqCst);
+        self.read_breaker(&snapshot)?;
+        let state = snapshot.table(Table::State)?;
+        let context = Context {
+            catalogue: &catalogue,
+            solution,
+            manifest,
+            handler: &*handler,
+            snapshot: &snapshot,
+            state: &state,
+        };
+        let pause = self.handle_some(&context);
+        // Whatever happened, what is sequenced goes to the store.
+        self.flush();
+        pause
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether there is anything to load the solution's component for.
+    fn has_messages(&self, snapshot: &Snapshot) -> Result<bool, ReadError> {
+        let queue = lock(&self.queue);
+        let mut found = !queue.is_empty();
+        if !found {
+            let from = ready_key(self.no, queue.cursor.map_or(0, |cursor| cursor + 1));
+            snapshot.table(Table::Ready)?.scan(&from, |key, _| {
+                found = read_ready_key(key).is_some_and(|(no, _)| no == self.no);
+                Ok(false)
+            })?;
+        }
+        Ok(found)
     }
 
-    fn read_waiting(
-        &self,
-        cursor: Option<Ordinal>,
-        snapshot: &Snapshot,
-    ) -> Result<Vec<Waiting>, ReadError> {
-        let from = ready_key(self.no, cursor.map_or(0, |cursor| cursor + 1));
-        let messages = snapshot.table(Table::Messages)?;
-        let (mut waiting, mut bytes) = (Vec::new(), 0);
-        snapshot.table(Table::Ready)?.scan(&from, |key, value| {
+    /// Handles messages until the slice is over or there are none whose turn it is.
+    fn handle_some(&self, context: &Context<'_>) -> Result<Pause, ReadError> {
+        let began = Instant::now();
+        loop {
+            let Some(waiting) = self.begin(context)? else { return Ok(Pause::Nothing) };
+            if context.manifest.handling.concurrency > 1
+                && lock(&self.queue).has_next(self.shared.clock.now_ms())
+            {
+                self.add_run();
+            }
+            self.handle(waiting, context);
+            if lock(&self.sequenced).attempts.len() >= BATCH {
+                self.flush();
+            }
+            if began.elapsed() > SLICE {
+                return Ok(Pause::More);
+            }
+        }
+    }
+
+    /// The next message whose turn it is.
+    fn begin(&self, context: &Context<'_>) -> Result<Option<Waiting>, ReadError> {
+        let now_ms = self.shared.clock.now_ms();
+        let breaker = lock(&self.sequenced).breaker.unwrap_or_default();
+        let mut queue = lock(&self.queue);
+        if let Some(until_ms) = breaker.paused_until(now_ms) {
+            self.shared.alarms.set(self.no, until_ms);
+            let wait = Duration::from_millis(until_ms - now_ms);
+            *lock(&self.condition) = Some(format!(
+                "its messages failed one after another; the next attempt is in {} s",
+                wait.as_secs() + 1
+            ));
+            return Ok(None);
+        }
+        *lock(&self.condition) = None;
+        if breaker.is_trying() && queue.running() > 0 {
+            return Ok(None);
+        }
+        if queue.wants_more() {
+            self.read_ahead(&mut queue, context)?;
+        }
+        let next = queue.next(now_ms);
+        if let (None, Some(due_ms)) = (&next, queue.next_due()) {
+            self.shared.alarms.set(self.no, due_ms);
+        }
+        Ok(next)
+    }
+
+    fn read_ahead(&self, queue: &mut Queue, context: &Context<'_>) -> Result<(), ReadError> {
+        let now_ms = self.shared.clock.now_ms();
+        let from = ready_key(self.no, queue.cursor.map_or(0, |cursor| cursor + 1));
+        let messages = context.snapshot.table(Table::Messages)?;
+        let mut room = READ_AHEAD;
+        context.snapshot.table(Table::Ready)?.scan(&from, |key, value| {
             let (no, ordinal) = read_ready_key(key).ok_or(ReadError::Key("ready"))?;
             if no != self.no {
                 return Ok(false);
             }
             let row = ReadyRow::decode(value)?;
             let message: MessageRow = messages.get(&row.id)?.ok_or(ReadError::Key("messages"))?;
-            bytes += message.body.len();
             let message = message.into_message(row.id());
-            waiting.push(Waiting { ordinal, attempts: row.attempts, message });
-            Ok(waiting.len() < BATCH_MESSAGES && bytes < BATCH_BYTES)
-        })?;
-        Ok(waiting)
+            let turn = turn_of(&context.manifest.handling.order, &message);
+            let waiting = Waiting { ordinal, attempts: row.attempts, turn, message };
+            queue.add(waiting, row.not_before_ms, now_ms);
+            room -= 1;
+            // On, until there is something to do and some more at hand.
+            Ok(room > 0 || queue.wants_more())
+        })
+    }
+
+    fn read_breaker(&self, snapshot: &Snapshot) -> Result<(), ReadError> {
+        let mut sequenced = lock(&self.sequenced);
+        if sequenced.breaker.is_none() {
+            let row = snapshot.get(Table::Breakers, &self.no.to_be_bytes())?;
+            sequenced.breaker = Some(Breaker::new(row.unwrap_or_default()));
+        }
+        Ok(())
     }
 
     /// The handler of the active revision; or why there is none.
     #[expect(
         clippy::type_complexity,
-        reason = "a read error closes the lane, a text is for the operator"
+        reason = "a read error ends the run, a text is for the operator"
     )]
     fn load<'a>(
         &self,
-        state: &mut State,
         solution: &'a Solution,
         snapshot: &Snapshot,
     ) -> Result<Result<(&'a Manifest, Arc<dyn Handler>), String>, ReadError> {
@@ -213,7 +334,8 @@ impl Lane {
             Ok(manifest) => manifest,
             Err(why) => return Ok(Err(format!("its manifest is not understood: {why}"))),
         };
-        if let Some(loaded) = state.loaded.as_ref().filter(|l| l.revision == solution.revision) {
+        let mut loaded = lock(&self.loaded);
+        if let Some(loaded) = loaded.as_ref().filter(|l| l.revision == solution.revision) {
             return Ok(Ok((manifest, loaded.handler.clone())));
         }
         let Some(bytes) = snapshot.table(Table::Blobs)?.get_bytes(&solution.digest.0)? else {
@@ -221,61 +343,104 @@ impl Lane {
         };
         match self.shared.loader.load(solution.digest, &bytes, manifest) {
             Ok(handler) => {
-                state.loaded =
-                    Some(Loaded { revision: solution.revision, handler: handler.clone() });
+                *loaded = Some(Loaded { revision: solution.revision, handler: handler.clone() });
                 Ok(Ok((manifest, handler)))
             }
             Err(error) => Ok(Err(error.to_string())),
         }
     }
 
-    fn handle_batch(
-        &self,
-        state: &mut State,
-        waiting: Vec<Waiting>,
-        catalogue: &Catalogue,
-        solution: &Solution,
-        (manifest, handler): (&Manifest, &dyn Handler),
-        snapshot: &Snapshot,
-    ) -> Result<(), ReadError> {
-        let table = snapshot.table(Table::State)?;
-        let began = Instant::now();
-        let batch = state.sent + 1;
-        let mut attempts = Vec::with_capacity(waiting.len());
-        for Waiting { ordinal, attempts: made, message } in waiting {
-            let view = LaneView {
-                state: &table,
-                pending: &state.pending,
-                catalogue,
-                solution: &solution.name,
-                no: self.no,
-            };
-            let started_ms = self.shared.clock.now_ms();
-            let handled = handler.handle(&message, made + 1, &view);
-            state.pending.write(batch, &handled.effects.state);
-            let next = decide(Facts {
-                outcome: &handled.outcome,
-                attempts: made + 1,
-                retry: &manifest.retry,
-                now_ms: self.shared.clock.now_ms(),
-                jitter: rand::random(),
-            });
-            let attempt = attempt_row(&handled, started_ms, solution.revision);
-            attempts.push(Settled {
-                ordinal,
-                id: message.id,
-                attempt,
-                effects: handled.effects,
-                next,
-            });
-            state.cursor = Some(ordinal);
-            if began.elapsed() > SLICE {
-                break;
+    /// Makes one attempt, again if it was stale, and sequences it.
+    fn handle(&self, waiting: Waiting, context: &Context<'_>) {
+        let mut stale = 0;
+        loop {
+            // The last one is made while nothing else is sequenced: it cannot be stale.
+            let alone = (stale == STALE_RUNS_MAX).then(|| lock(&self.sequenced));
+            let began_ms = self.shared.clock.now_ms();
+            let version = self.pending.read().unwrap_or_else(PoisonError::into_inner).version();
+            let (handled, reads) = self.attempt(&waiting, context);
+            let sequenced = alone.unwrap_or_else(|| lock(&self.sequenced));
+            let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+            if reads.is_some_and(|reads| pending.is_stale(&reads, version)) {
+                self.shared.stale.fetch_add(1, Ordering::Relaxed);
+                stale += 1;
+                continue;
             }
+            drop(pending);
+            self.sequence(sequenced, waiting, handled, began_ms, context);
+            return;
         }
-        state.sent = batch;
+    }
+
+    fn attempt(&self, waiting: &Waiting, context: &Context<'_>) -> (Handled, Option<Reads>) {
+        let concurrent = context.manifest.handling.concurrency > 1;
+        let view = LaneView {
+            state: context.state,
+            pending: &self.pending,
+            reads: concurrent.then(RefCell::default),
+            catalogue: context.catalogue,
+            solution: &context.solution.name,
+            no: self.no,
+        };
+        let handled = context.handler.handle(&waiting.message, waiting.attempts + 1, &view);
+        (handled, view.reads.map(RefCell::into_inner))
+    }
+
+    fn sequence(
+        &self,
+        mut sequenced: MutexGuard<'_, Sequenced>,
+        waiting: Waiting,
+        handled: Handled,
+        started_ms: u64,
+        context: &Context<'_>,
+    ) {
+        let now_ms = self.shared.clock.now_ms();
+        let retry = &context.manifest.retry;
+        let batch = sequenced.sent + 1;
+        let writes = &handled.effects.state;
+        self.pending.write().unwrap_or_else(PoisonError::into_inner).write(batch, writes);
+        let next = decide(Facts {
+            outcome: &handled.outcome,
+            attempts: waiting.attempts + 1,
+            retry,
+            now_ms,
+            jitter: rand::random(),
+        });
+        let breaker = sequenced.breaker.get_or_insert_default();
+        breaker.note(sign(&handled.outcome), retry.breaker, now_ms);
+        let attempt = attempt_row(&handled, started_ms, context.solution.revision);
+        sequenced.attempts.push(Settled {
+            ordinal: waiting.ordinal,
+            id: waiting.message.id,
+            attempt,
+            effects: handled.effects,
+            next: next.clone(),
+        });
+        drop(sequenced);
+        let mut queue = lock(&self.queue);
+        match next {
+            Next::Hold { due_ms } => {
+                let waiting = Waiting { attempts: waiting.attempts + 1, ..waiting };
+                queue.finished_holding(waiting, due_ms);
+            }
+            Next::Done | Next::Again { .. } | Next::Dead { .. } => queue.finished(&waiting.turn),
+        }
+    }
+
+    /// Hands what is sequenced to the store, in order.
+    fn flush(&self) {
+        let _in_order = lock(&self.submitting);
+        let (settle, batch) = {
+            let mut sequenced = lock(&self.sequenced);
+            if sequenced.attempts.is_empty() {
+                return;
+            }
+            sequenced.sent += 1;
+            let breaker = sequenced.breaker.as_mut().and_then(Breaker::take_changed);
+            let attempts = std::mem::take(&mut sequenced.attempts);
+            (Settle { solution_no: self.no, attempts, breaker }, sequenced.sent)
+        };
         let this = self.this.clone();
-        let settle = Settle { solution_no: self.no, attempts };
         let sent = self.shared.store.submit_blocking(settle, move |result| {
             if let (Ok(_), Some(lane)) = (result, this.upgrade()) {
                 lane.durable.store(batch, Ordering::SeqCst);
@@ -285,14 +450,41 @@ impl Lane {
         if let Err(error) = sent {
             tracing::warn!(%error, "attempts were not kept; they are made again after the next start");
         }
-        Ok(())
+    }
+}
+
+/// While it lives, writes that its snapshot does not show stay in the lane's pending state.
+struct InUse<'a> {
+    lane: &'a Lane,
+    durable: u64,
+}
+
+impl<'a> InUse<'a> {
+    fn new(lane: &'a Lane, durable: u64) -> Self {
+        let mut snapshots = lock(&lane.snapshots);
+        *snapshots.entry(durable).or_default() += 1;
+        let oldest = *snapshots.keys().next().expect("one was just put in");
+        lane.pending.write().unwrap_or_else(PoisonError::into_inner).forget_up_to(oldest);
+        Self { lane, durable }
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        let mut snapshots = lock(&self.lane.snapshots);
+        if let Some(count) = snapshots.get_mut(&self.durable) {
+            *count -= 1;
+            if *count == 0 {
+                snapshots.remove(&self.durable);
+            }
+        }
     }
 }
 
 impl Run for Lane {
     fn run(&self) {
         self.wanted.store(false, Ordering::SeqCst);
-        let pause = self.handle_some().unwrap_or_else(|error| {
+        let pause = self.run_slice().unwrap_or_else(|error| {
             tracing::error!(%error, solution = self.no, "messages cannot be read");
             Pause::Nothing
         });
@@ -300,10 +492,10 @@ impl Run for Lane {
             self.enqueue();
             return;
         }
-        self.queued.store(false, Ordering::SeqCst);
+        self.runs.fetch_sub(1, Ordering::SeqCst);
         // A signal that came while this ran must not be lost.
-        if self.wanted.load(Ordering::SeqCst) && !self.queued.swap(true, Ordering::SeqCst) {
-            self.enqueue();
+        if self.wanted.load(Ordering::SeqCst) {
+            self.add_run();
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     contract::{
         capability::Grants,
         handler::{Effects, Handled, Handler, Level},
-        manifest::{Backoff, Delivery, Limits, Manifest, Retry},
+        manifest::{Backoff, Delivery, Handling, Limits, Manifest, Retry},
     },
     model::{
         limits::COMPONENT_BYTES_MAX,
@@ -38,7 +38,8 @@ fn manifest() -> Manifest {
         sources: vec![],
         grants: Grants::default(),
         limits: Limits { time: Duration::from_secs(20), memory: 4 << 20, queue: 10 },
-        retry: Retry { attempts: 5, backoff },
+        handling: Handling::default(),
+        retry: Retry { attempts: 5, backoff, ..Retry::default() },
         delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
     }
 }

@@ -32,14 +32,16 @@ pub enum Table {
     DeadLetters = 11,
     /// When each schedule ticked last.
     Schedules = 12,
+    /// Solutions that fail and are left alone for a while.
+    Breakers = 13,
     /// What was taken in under a key.
-    Dedupe = 13,
+    Dedupe = 14,
     /// When rows of `Dedupe` may go.
-    DedupeExpiry = 14,
+    DedupeExpiry = 15,
 }
 
 impl Table {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Solutions,
         Self::Blobs,
         Self::Settings,
@@ -52,6 +54,7 @@ impl Table {
         Self::Deliveries,
         Self::DeadLetters,
         Self::Schedules,
+        Self::Breakers,
         Self::Dedupe,
         Self::DedupeExpiry,
     ];
@@ -79,6 +82,7 @@ impl Table {
             Self::Deliveries => "deliveries",
             Self::DeadLetters => "dead_letters",
             Self::Schedules => "schedules",
+            Self::Breakers => "breakers",
             Self::Dedupe => "dedupe",
             Self::DedupeExpiry => "dedupe_expiry",
         })
@@ -101,6 +105,6 @@ mod tests {
             assert_eq!(Table::from_number(table as u8), Some(table));
         }
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(15), None);
+        assert_eq!(Table::from_number(16), None);
     }
 }

@@ -130,7 +130,10 @@ impl Fixture {
         let (ordinal, row) = self.ready()[0];
         let attempt = attempt();
         let settled = Settled { ordinal, id: row.id(), attempt, effects, next };
-        self.store.submit(Settle { solution_no: 1, attempts: vec![settled] }).await.unwrap();
+        self.store
+            .submit(Settle { solution_no: 1, attempts: vec![settled], breaker: None })
+            .await
+            .unwrap();
     }
 
     fn life(&self, id: MessageId) -> Option<LifeRow> {

@@ -57,7 +57,7 @@ impl Node {
 
     /// Waits until nothing is queued and, if asked, nothing is to be delivered.
     pub fn wait_until_idle(&self, delivered: bool) -> Outcome<()> {
-        let until = Instant::now() + Duration::from_secs(600);
+        let until = Instant::now() + Duration::from_mins(10);
         loop {
             let answer = self.ask("GET", "/api/v1/status", "")?;
             let (_, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;

@@ -178,12 +178,15 @@ fn delivered(delivery: &Delivery, n: usize, attempt: &DeliveryAttempt, output: O
 fn standing(delivery: &Delivery, message: &Message, output: Output) -> String {
     let status = output.paint(Style::of_word(&delivery.status), &delivery.status);
     let tries = match delivery.tries.len() {
+        0 => "no try yet".to_owned(),
         1 => "1 try".to_owned(),
         n => format!("{n} tries"),
     };
+    let why =
+        delivery.reason.as_deref().map_or_else(String::new, |why| format!(": {}", one_line(why)));
     let next = match &*delivery.status {
         "dead" => format!(
-            "; again: tandem messages retry {} --delivery {}",
+            "{why}; again: tandem messages retry {} --delivery {}",
             message.summary.id, delivery.index
         ),
         _ => String::new(),

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-use super::{Backoff, Delivery, Limits, Manifest, Retry, Source, SourceKind};
+use super::{
+    Backoff, Blocks, Delivery, Handling, KeySource, Limits, Manifest, Order, Retry, Source,
+    SourceKind,
+};
 use crate::{
     contract::{
         capability::{Grants, Target},
@@ -16,6 +19,9 @@ mod webhook;
 
 pub use crate::contract::toml_reader::{Fault as ManifestError, Faults as ManifestErrors};
 
+const CONCURRENCY_MAX: u64 = 64;
+const BREAKER_DEFAULT: u64 = 20;
+const BREAKER_MAX: u64 = 10_000;
 const QUEUE_MAX: u64 = 100_000_000;
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 const ATTEMPTS: Range<u64> = 1..100;
@@ -49,6 +55,7 @@ fn read_manifest(document: &Document<'_>) -> Option<Manifest> {
     let sources = read_sources(&mut root, document);
     let grants = read_grants(root.table("grants"));
     let limits = read_limits(root.table("limits"));
+    let handling = read_handling(root.table("handling"));
     let retry = read_retry(root.table("retry"));
     let delivery = read_delivery(root.table("delivery"));
     root.finish();
@@ -60,6 +67,7 @@ fn read_manifest(document: &Document<'_>) -> Option<Manifest> {
         sources,
         grants,
         limits,
+        handling,
         retry,
         delivery,
     })
@@ -176,10 +184,63 @@ fn read_limits(mut table: Table<'_>) -> Limits {
     limits
 }
 
+fn read_handling(mut table: Table<'_>) -> Handling {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Word {
+        Acceptance,
+        Key,
+        None,
+    }
+    let words = [("acceptance", Word::Acceptance), ("key", Word::Key), ("none", Word::None)];
+    let key = table.parsed("order_by", r#""header:x-customer""#, read_key_source);
+    let default = if key.is_some() { Word::Key } else { Word::Acceptance };
+    let word = table.one_of("order", &words).unwrap_or(default);
+    if let (true, Some(span)) = (key.is_some() && word != Word::Key, table.span_of("order")) {
+        let problem = "with `order_by` the order is `key`; leave out one of the two".to_owned();
+        table.fault("order", &span, Problem::Invalid(problem));
+    }
+    let concurrency = table.integer("concurrency", 1, 1..CONCURRENCY_MAX);
+    if let (true, Some(span)) =
+        (concurrency > 1 && word == Word::Acceptance, table.span_of("concurrency"))
+    {
+        let problem =
+            "in order of acceptance messages are handled one at a time; give `order_by`, \
+                       or `order = \"none\"`"
+                .to_owned();
+        table.fault("concurrency", &span, Problem::Invalid(problem));
+    }
+    table.finish();
+    let order = match word {
+        Word::Acceptance => Order::Acceptance,
+        Word::Key => Order::Key(key.unwrap_or(KeySource::Key)),
+        Word::None => Order::None,
+    };
+    let concurrency = usize::try_from(concurrency).expect("CONCURRENCY_MAX is small");
+    Handling { order, concurrency }
+}
+
+fn read_key_source(text: &str) -> Result<KeySource, String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    match text.strip_prefix("header:") {
+        Some(name) if is_name(name) => Ok(KeySource::Header(name.to_ascii_lowercase())),
+        None if text.starts_with('/') => Ok(KeySource::Pointer(text.to_owned())),
+        None if text == "key" => Ok(KeySource::Key),
+        _ => Err(format!(
+            "`{text}` is neither `key`, nor `header:NAME`, nor a JSON pointer as in `/customer/id`"
+        )),
+    }
+}
+
 fn read_retry(mut table: Table<'_>) -> Retry {
+    let blocks = [("key", Blocks::Key), ("nothing", Blocks::Nothing)];
+    let breaker = table.integer("breaker", BREAKER_DEFAULT, 0..BREAKER_MAX);
     let retry = Retry {
         attempts: read_attempts(&mut table, RETRY_ATTEMPTS_DEFAULT),
         backoff: read_backoff(&mut table),
+        blocks: table.one_of("blocks", &blocks).unwrap_or(Blocks::Nothing),
+        breaker: u32::try_from(breaker).expect("BREAKER_MAX is small"),
     };
     table.finish();
     retry
@@ -265,7 +326,8 @@ kind = "webhook"
                 }],
                 grants: Grants::default(),
                 limits: Limits { time: Duration::from_secs(10), memory: 64 << 20, queue: 100_000 },
-                retry: Retry { attempts: 5, backoff },
+                handling: Handling::default(),
+                retry: Retry { attempts: 5, backoff, ..Retry::default() },
                 delivery: Delivery { attempts: 10, timeout: Duration::from_secs(30), backoff },
             }
         );
@@ -337,7 +399,7 @@ max_backoff = "2s"
             Limits { time: Duration::from_millis(500), memory: 1 << 30, queue: 1000 }
         );
         let backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_hours(1) };
-        assert_eq!(manifest.retry, Retry { attempts: 1, backoff });
+        assert_eq!(manifest.retry, Retry { attempts: 1, backoff, ..Retry::default() });
         let backoff = Backoff { first: Duration::from_secs(2), max: Duration::from_secs(2) };
         let timeout = Duration::from_mins(10);
         assert_eq!(manifest.delivery, Delivery { attempts: 100, timeout, backoff });
@@ -418,7 +480,7 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             // Keys that are not known, or not here.
             (
                 "[grant]",
-                "7:2: `grant` is no key of this file, did you mean `grants`?; its keys are name, version, description, component, source, grants, limits, retry, delivery",
+                "7:2: `grant` is no key of this file, did you mean `grants`?; its keys are name, version, description, component, source, grants, limits, handling, retry, delivery",
             ),
             (
                 "[limits]\nxyzzy = 1",
@@ -526,6 +588,39 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             shown.contains("4:10: expected an array of tables such as `[[source]]`"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn orders_are_read_and_contradictions_are_said() {
+        let read = |text: &str| parse(&format!("{SMALLEST}{text}")).map(|m| m.handling);
+        let key = |source, concurrency| Handling { order: Order::Key(source), concurrency };
+        assert_eq!(read("").unwrap(), Handling::default());
+        let pointer = KeySource::Pointer("/customer/id".into());
+        assert_eq!(
+            read("[handling]\norder_by = \"/customer/id\"\nconcurrency = 8").unwrap(),
+            key(pointer, 8)
+        );
+        let header = KeySource::Header("x-customer".into());
+        assert_eq!(read("[handling]\norder_by = \"header:X-Customer\"").unwrap(), key(header, 1));
+        assert_eq!(read("[handling]\norder = \"key\"").unwrap(), key(KeySource::Key, 1));
+        let none = Handling { order: Order::None, concurrency: 4 };
+        assert_eq!(read("[handling]\norder = \"none\"\nconcurrency = 4").unwrap(), none);
+        for (more, says) in [
+            (
+                "[handling]\nconcurrency = 2",
+                "8:15: in order of acceptance messages are handled one at a time",
+            ),
+            (
+                "[handling]\norder = \"none\"\norder_by = \"key\"",
+                "8:9: with `order_by` the order is `key`",
+            ),
+            ("[handling]\norder_by = \"customer\"", "8:12: `customer` is neither"),
+            ("[handling]\norder_by = \"header:\"", "8:12: `header:` is neither"),
+            ("[handling]\norder = \"fifo\"", "8:9: `fifo` is none of"),
+            ("[retry]\nblocks = \"all\"", "8:10: `all` is none of `key`, `nothing`"),
+        ] {
+            fails_once(more, says);
+        }
     }
 
     proptest::proptest! {

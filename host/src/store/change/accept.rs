@@ -192,7 +192,7 @@ pub(super) fn queue(
         seq.wake_timers();
     } else {
         let key = ready_key(solution_no, seq.new_ordinal());
-        seq.put(Table::Ready, &key, &ReadyRow { id: id.0, attempts });
+        seq.put(Table::Ready, &key, &ReadyRow { id: id.0, attempts, not_before_ms: 0 });
         seq.wake_dispatch(solution_no);
     }
 }

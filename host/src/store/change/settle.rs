@@ -12,6 +12,7 @@ use crate::{
     store::{
         row::{
             Ordinal, SolutionNo,
+            breaker::BreakerRow,
             dead_letter::DeadLetterRow,
             life::{AttemptRow, LifeRow, StatusRow},
             outbox::{OutboxKey, OutboxRow},
@@ -28,6 +29,8 @@ use crate::{
 pub struct Settle {
     pub solution_no: SolutionNo,
     pub attempts: Vec<Settled>,
+    /// The solution's breaker, if it opened or closed.
+    pub breaker: Option<BreakerRow>,
 }
 
 /// One attempt.
@@ -45,8 +48,16 @@ pub struct Settled {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     Done,
-    Again { due_ms: UnixMs },
-    Dead { reason: String },
+    Again {
+        due_ms: UnixMs,
+    },
+    /// Again, and what is behind it in its order waits.
+    Hold {
+        due_ms: UnixMs,
+    },
+    Dead {
+        reason: String,
+    },
 }
 
 impl Change for Settle {
@@ -57,6 +68,9 @@ impl Change for Settle {
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
         for settled in self.attempts {
             settle(seq, self.solution_no, settled)?;
+        }
+        if let Some(breaker) = self.breaker {
+            seq.put(Table::Breakers, &self.solution_no.to_be_bytes(), &breaker);
         }
         Ok(())
     }
@@ -97,6 +111,12 @@ fn settle(
         Next::Done => StatusRow::Done,
         Next::Again { due_ms } => {
             queue(seq, solution_no, id, ready.attempts + 1, Some(due_ms));
+            seq.count_queued(solution_no, 1);
+            StatusRow::Again { due_ms }
+        }
+        Next::Hold { due_ms } => {
+            let attempts = ready.attempts + 1;
+            seq.put(Table::Ready, &key, &ReadyRow { id: id.0, attempts, not_before_ms: due_ms });
             seq.count_queued(solution_no, 1);
             StatusRow::Again { due_ms }
         }

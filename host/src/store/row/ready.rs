@@ -5,13 +5,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Ordinal, SolutionNo, row};
-use crate::model::message::MessageId;
+use crate::model::{clock::UnixMs, message::MessageId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadyRow {
     pub id: [u8; 16],
     /// Attempts that were made.
     pub attempts: u32,
+    /// It keeps its place, but is not handled before this time: it waits for its retry and holds back what is behind it.
+    pub not_before_ms: UnixMs,
 }
 
 row!(ReadyRow, "ready", version 1);
@@ -40,8 +42,8 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let bytes = [&[1_u8][..], &[7; 16], &[2]].concat();
-        check_round_trip(&ReadyRow { id: [7; 16], attempts: 2 }, &bytes);
+        let bytes = [&[1_u8][..], &[7; 16], &[2, 9]].concat();
+        check_round_trip(&ReadyRow { id: [7; 16], attempts: 2, not_before_ms: 9 }, &bytes);
         assert_eq!(read_ready_key(&ready_key(3, 4)), Some((3, 4)));
         assert!(ready_key(3, u64::MAX) < ready_key(4, 0));
         assert_eq!(read_ready_key(b"short"), None);

@@ -78,6 +78,7 @@ fn a_life_with_a_retry_and_a_delivery_that_was_refused_once() {
         url: "https://crm.example/leads".into(),
         idempotency_key: "018bcfe5-687b-7000-8000-000000000001-0".into(),
         status: "delivered".into(),
+        reason: None,
         due_ms: None,
         tries: vec![
             DeliveryAttempt {
@@ -165,6 +166,7 @@ fn a_dead_delivery_says_how_to_try_it_again() {
         url: "https://crm.example/leads".into(),
         idempotency_key: "k-1".into(),
         status: "dead".into(),
+        reason: None,
         due_ms: None,
         tries: vec![DeliveryAttempt {
             started_ms: T + 10,
