@@ -1,6 +1,12 @@
 //! A message comes in: over HTTP by a web hook, or by the clock as a schedule's tick.
 
+mod arrivals;
+mod batch;
+mod cloudevents;
+mod once;
 pub mod problem;
+mod receipt;
 pub mod schedule;
-pub mod webhook;
+mod signature;
 mod wait;
+pub mod webhook;

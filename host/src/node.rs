@@ -85,7 +85,7 @@ impl Node {
         let (address, listener) = listener?;
 
         let webhooks = webhook::Config { in_flight_bytes: config.ingress.in_flight };
-        let webhooks = Webhooks::new(&webhooks, store.clone());
+        let webhooks = Webhooks::new(&webhooks, store.clone(), clock.clone());
         let dispatch = Dispatch::start(
             &dispatch::Config {
                 threads: config.runtime.threads,

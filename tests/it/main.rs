@@ -5,6 +5,7 @@
 mod command_line;
 mod component_refusals;
 mod deliveries;
+mod intake;
 mod kill_under_load;
 mod manifest_faults;
 mod misbehaviour;

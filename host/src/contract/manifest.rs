@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use self::webhook::Webhook;
 use crate::{
     contract::{capability::Grants, schedule::Schedule},
     model::name::Name,
@@ -11,6 +12,7 @@ use crate::{
 
 pub mod backoff;
 pub mod parse;
+pub mod webhook;
 
 /// A manifest that was read and found right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +48,7 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceKind {
     /// `POST /hooks/{solution}/{source}`.
-    Webhook {
-        /// `max_body`, in bytes: 1 MiB unless said otherwise, 16 MiB at most.
-        max_body: u64,
-    },
+    Webhook(Webhook),
     /// A tick at each time that the schedule names.
     Schedule(Schedule),
     /// `publish` by this or another solution.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::{arrivals::BadRequest, batch::BadBatch, once::BadToken};
 use crate::{
     net::problem::Problem,
     store::{ReadError, Refusal, SubmitError},
@@ -20,6 +21,9 @@ impl From<Refusal> for Problem {
             Refusal::WrongSourceKind { .. } => (StatusCode::NOT_FOUND, "wrong-source-kind"),
             Refusal::SourcePaused { .. } => (StatusCode::CONFLICT, "source-paused"),
             Refusal::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue-full"),
+            Refusal::KeyReused { .. } | Refusal::KeyTwice { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused")
+            }
             Refusal::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "disk-full"),
             Refusal::UnknownMessage(_) => (StatusCode::NOT_FOUND, "unknown-message"),
             Refusal::UnknownDelivery { .. } => (StatusCode::NOT_FOUND, "unknown-delivery"),
@@ -35,6 +39,26 @@ impl From<Refusal> for Problem {
             Refusal::QueueFull { .. } => problem.retry_after(RETRY_AFTER),
             _ => problem,
         }
+    }
+}
+
+impl From<BadRequest> for Problem {
+    fn from(error: BadRequest) -> Self {
+        let (status, code) = match &error {
+            BadRequest::Event { .. } => (StatusCode::BAD_REQUEST, "bad-cloudevent"),
+            BadRequest::Token { error: BadToken::Header(_), .. } => {
+                (StatusCode::BAD_REQUEST, "bad-idempotency-key")
+            }
+            BadRequest::Token { .. } => (StatusCode::BAD_REQUEST, "no-key-in-body"),
+            BadRequest::Batch(BadBatch::TooMany(_)) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "batch-too-large")
+            }
+            BadRequest::Batch(_) => (StatusCode::BAD_REQUEST, "bad-batch"),
+            BadRequest::Headers { .. } => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large")
+            }
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

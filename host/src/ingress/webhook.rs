@@ -11,17 +11,33 @@ use hyper::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::wait;
+use super::{
+    arrivals::{self, Form},
+    receipt,
+    signature::{self, Denied, SeldomLog},
+    wait,
+};
 use crate::{
-    contract::manifest::SourceKind,
+    contract::manifest::{
+        SourceKind,
+        webhook::{Signature, Webhook},
+    },
     model::{
+        clock::Clock,
         limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, KEY_BYTES_MAX, WAIT_MAX},
-        message::{Content, MessageId},
+        message::Content,
         name::Name,
-        position::{Durability, Position},
     },
     net::problem::Problem,
-    store::{Catalogue, Kept, Refusal, Store, change::accept::Accept},
+    store::{
+        Catalogue, Kept, Refusal, Store, SubmitError,
+        catalogue::Solution,
+        change::{
+            accept::{Accept, check_source},
+            intake::{Arrival, Intake},
+            once::Receipt,
+        },
+    },
 };
 
 /// Where web hooks are.
@@ -64,15 +80,25 @@ pub struct Webhooks {
     store: Store,
     catalogue: watch::Receiver<Arc<Catalogue>>,
     in_flight: Semaphore,
+    clock: Clock,
+    no_secret: SeldomLog,
+    not_believed: SeldomLog,
 }
 
 impl Webhooks {
-    pub fn new(config: &Config, store: Store) -> Self {
+    pub fn new(config: &Config, store: Store, clock: Clock) -> Self {
         // The largest body must fit.
         let bytes = config.in_flight_bytes.max(BODY_BYTES_MAX + PERMIT_BYTES);
         let permits = usize::try_from(bytes / PERMIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
         let in_flight = Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
-        Self { catalogue: store.catalogue(), store, in_flight }
+        Self {
+            catalogue: store.catalogue(),
+            store,
+            in_flight,
+            clock,
+            no_secret: SeldomLog::default(),
+            not_believed: SeldomLog::default(),
+        }
     }
 
     /// Answers a request whose path begins with [`PREFIX`].
@@ -93,20 +119,48 @@ impl Webhooks {
         }
         let (solution, source) = self.address(request.uri().path())?;
         let patience = wait_of(request.uri().query())?;
-        let max_body = self.check(&solution, &source)?;
+        let rules = self.rules(&solution, &source)?;
         let (head, body) = request.into_parts();
-        let room = self.room(&head.headers, max_body).await?;
-        let body = receive(body, max_body).await?;
-        let content = content(source, &head.headers, body)?;
-        let kept = self.store.submit(Accept { solution, content }).await?;
-        drop(room);
-        match patience {
-            None => Ok(receipt(kept)),
-            Some(patience) => {
-                let reply = wait::reply(&self.store, kept.answer, patience).await?;
-                Ok(reply.unwrap_or_else(|| receipt(kept)))
-            }
+        let headers = &head.headers;
+        let form = Form::of(headers);
+        if form.is_batch() && patience.is_some() {
+            let detail = "nobody can wait for a batch; leave ?wait away, or send one message";
+            return Err(Problem::bad_request("wait-for-batch", detail));
         }
+        let room = self.room(headers, rules.max_body).await?;
+        let body = receive(body, rules.max_body).await?;
+        self.believe(&solution, &source, &rules, headers, &body)?;
+        let content = content(source.clone(), headers, body)?;
+        if form.is_batch() {
+            let arrivals = arrivals::many(form, &rules, headers, content)?;
+            let kept = self.store.submit(Intake { solution, source, arrivals }).await?;
+            return Ok(receipt::of_batch(&kept.answer));
+        }
+        let arrival = arrivals::one(form, &rules, headers, content)?;
+        let receipt = self.keep(solution, source, arrival).await?;
+        drop(room);
+        let reply = match patience {
+            None => None,
+            Some(patience) => wait::reply(&self.store, receipt.id, patience).await?,
+        };
+        let response = reply.unwrap_or_else(|| receipt::of_one(&receipt));
+        Ok(if receipt.is_duplicate { receipt::duplicate(response) } else { response })
+    }
+
+    async fn keep(
+        &self,
+        solution: Name,
+        source: Name,
+        arrival: Arrival,
+    ) -> Result<Receipt, SubmitError> {
+        if arrival.once.is_some() {
+            let intake = Intake { solution, source, arrivals: vec![arrival] };
+            let kept = self.store.submit(intake).await?;
+            return Ok(kept.answer[0]);
+        }
+        let Kept { position, answer: id } =
+            self.store.submit(Accept { solution, content: arrival.content }).await?;
+        Ok(Receipt { id, position, is_duplicate: false })
     }
 
     /// The names in the path.
@@ -127,17 +181,60 @@ impl Webhooks {
         Ok((name, source))
     }
 
-    /// The bound of a body for this source. The store decides once more, and for good, when the message is sequenced.
-    fn check(&self, solution: &Name, source: &Name) -> Result<u64, Refusal> {
+    /// What the source asks of its senders. The store decides once more, and for good, whether it takes the message.
+    fn rules(&self, solution: &Name, source: &Name) -> Result<Webhook, Problem> {
         let catalogue = self.catalogue.borrow();
         let Some(solution) = catalogue.solution(solution.as_str()) else {
-            return Err(Refusal::UnknownSolution(solution.to_string()));
+            return Err(Refusal::UnknownSolution(solution.to_string()).into());
         };
-        let manifest = solution.manifest.as_ref().ok();
-        match manifest.and_then(|m| m.source(source.as_str())).map(|source| &source.kind) {
-            Some(SourceKind::Webhook { max_body }) => Ok(*max_body),
-            _ => Ok(BODY_BYTES_MAX),
+        check_source(solution, source, "webhook")?;
+        let manifest = match &solution.manifest {
+            Ok(manifest) => manifest,
+            Err(_) if may_ask_for_signatures(solution) => {
+                return Err(Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "manifest-unreadable",
+                    format!(
+                        "this node cannot read how messages of `{}` are signed; deploy it again",
+                        solution.name
+                    ),
+                ));
+            }
+            Err(_) => return Ok(Webhook { max_body: BODY_BYTES_MAX, ..Webhook::default() }),
+        };
+        match manifest.source(source.as_str()).map(|source| &source.kind) {
+            Some(SourceKind::Webhook(webhook)) => Ok(webhook.clone()),
+            _ => Ok(Webhook::default()),
         }
+    }
+
+    /// Nothing of a message is looked at before its signature is right. The sender is not told what is wrong with it.
+    fn believe(
+        &self,
+        solution: &Name,
+        source: &Name,
+        rules: &Webhook,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(), Problem> {
+        let Some(Signature { scheme, secret: name }) = &rules.signature else { return Ok(()) };
+        let now_ms = self.clock.now_ms();
+        let secret = self.catalogue.borrow().setting(solution, name.as_str());
+        let Err(why) = signature::verify(scheme, secret.as_deref(), headers, body, now_ms) else {
+            return Ok(());
+        };
+        if why == Denied::NoSecret {
+            if let Some(unsaid) = self.no_secret.may(now_ms) {
+                tracing::warn!(%solution, %source, setting = %name, unsaid, "signed messages are refused: {why}");
+            }
+        } else if let Some(unsaid) = self.not_believed.may(now_ms) {
+            tracing::info!(%solution, %source, unsaid, "a message was not believed: {why}");
+        }
+        Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "signature-invalid",
+            "this source takes signed messages only, and this one's signature is missing or wrong",
+        ))
     }
 
     async fn room(
@@ -165,6 +262,12 @@ impl Webhooks {
             .retry_after(Duration::from_secs(1))),
         }
     }
+}
+
+/// Whether a manifest that cannot be read may ask for signatures: then unsigned messages must not pass for signed ones.
+fn may_ask_for_signatures(solution: &Solution) -> bool {
+    let active = solution.versions.iter().find(|version| version.revision == solution.revision);
+    active.is_none_or(|version| version.manifest.contains("signature"))
 }
 
 fn cut(text: &str) -> String {
@@ -258,19 +361,13 @@ fn content(source: Name, headers: &HeaderMap, body: Bytes) -> Result<Content, Pr
     Ok(Content { source, headers: kept, content_type, key, body })
 }
 
-fn receipt(kept: Kept<MessageId>) -> Response<Full<Bytes>> {
-    let Kept { position: Position { epoch, seq }, answer: id } = kept;
-    let durability = Durability::One.disks();
-    let json = format!(r#"{{"id":"{id}","epoch":{epoch},"seq":{seq},"durability":{durability}}}"#);
-    let mut response = Response::new(Full::from(json));
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        model::name::Digest,
+        store::{self, change::deploy::Deploy},
+    };
 
     #[test]
     fn how_long_to_wait() {
@@ -283,6 +380,31 @@ mod tests {
             ["wait=", "wait=5", "wait=-1s", "wait=121s", "wait=99999999999999999999s", "wait=1h"]
         {
             assert_eq!(wait(bad), Err("bad-wait"), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_cannot_be_read_costs_no_message_and_lets_no_unsigned_one_pass() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(0));
+        let config = store::Config {
+            dir: dir.path().to_owned(),
+            cache_bytes: 1 << 20,
+            commit: store::Commit::Fast,
+            reserve_bytes: 0,
+            journal_bytes: 0,
+        };
+        let store = Store::open(&config, clock.clone()).unwrap();
+        let webhooks = Webhooks::new(&Config { in_flight_bytes: 0 }, store.clone(), clock);
+        for (name, manifest, code) in [
+            ("plain", "made = \"later\"", None),
+            ("signed", "[[source]]\nsignature = \"as later\"", Some("manifest-unreadable")),
+        ] {
+            let name: Name = name.parse().unwrap();
+            let (component, manifest) = (Bytes::from_static(b"c"), manifest.to_owned());
+            let digest = Digest::of(&component);
+            store.submit(Deploy { name: name.clone(), manifest, component, digest }).await.unwrap();
+            let rules = webhooks.rules(&name, &"in".parse().unwrap());
+            assert_eq!(rules.err().map(|problem| problem.code), code);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{clock::UnixMs, name::Name};
@@ -51,6 +52,14 @@ impl fmt::Debug for MessageId {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// Names what a sender wants taken in once, among all that its source takes in: BLAKE3 of whatever the sender calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OnceKey(pub [u8; 32]);
+
+/// Tells whether two bodies under the same [`OnceKey`] are the same: the beginning of BLAKE3 of content type and body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 16]);
 
 /// A header's name (lower case) and value (bytes, as HTTP has them).
 pub type Header = (String, Vec<u8>);

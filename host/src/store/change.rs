@@ -8,6 +8,8 @@ pub mod dead_letter;
 pub mod deliver;
 pub mod deploy;
 pub mod due;
+pub mod intake;
+pub mod once;
 pub mod setting;
 pub mod settle;
 
@@ -51,6 +53,17 @@ pub enum Refusal {
         "{bound} messages of solution `{solution}` wait already, which is its bound ([limits] queue); send again later"
     )]
     QueueFull { solution: Name, bound: u64 },
+    #[error(
+        "{}this idempotency key came before, with another body, as message {first}; send the same body again, or another key", place(*.line))]
+    KeyReused {
+        first: MessageId,
+        /// In a batch: which of its messages, from 1.
+        line: Option<usize>,
+    },
+    #[error(
+        "messages {earlier} and {line} of the batch have the same key and different bodies; give them different keys"
+    )]
+    KeyTwice { earlier: usize, line: usize },
     #[error("the disk of this node has only {} MiB left, which are kept for finishing what was accepted; free some space", free_bytes >> 20)]
     DiskFull { free_bytes: u64 },
     #[error("no message {0} is known here")]
@@ -74,6 +87,10 @@ pub enum Refusal {
     /// The tick is kept already: nothing to do.
     #[error("this tick was fired before")]
     AlreadyFired,
+}
+
+fn place(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!("message {line} of the batch: "))
 }
 
 fn kinds(known: &[Name]) -> String {

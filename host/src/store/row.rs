@@ -6,6 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub mod breaker;
 pub mod dead_letter;
+pub mod dedupe;
 pub mod delivery;
 pub mod head;
 pub mod life;

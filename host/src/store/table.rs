@@ -34,10 +34,14 @@ pub enum Table {
     Schedules = 12,
     /// Solutions that fail and are left alone for a while.
     Breakers = 13,
+    /// What was taken in under a key.
+    Dedupe = 14,
+    /// When rows of `Dedupe` may go.
+    DedupeExpiry = 15,
 }
 
 impl Table {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Solutions,
         Self::Blobs,
         Self::Settings,
@@ -51,6 +55,8 @@ impl Table {
         Self::DeadLetters,
         Self::Schedules,
         Self::Breakers,
+        Self::Dedupe,
+        Self::DedupeExpiry,
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
@@ -77,6 +83,8 @@ impl Table {
             Self::DeadLetters => "dead_letters",
             Self::Schedules => "schedules",
             Self::Breakers => "breakers",
+            Self::Dedupe => "dedupe",
+            Self::DedupeExpiry => "dedupe_expiry",
         })
     }
 }
@@ -97,6 +105,6 @@ mod tests {
             assert_eq!(Table::from_number(table as u8), Some(table));
         }
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(14), None);
+        assert_eq!(Table::from_number(16), None);
     }
 }

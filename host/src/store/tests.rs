@@ -37,6 +37,8 @@ use crate::{
     },
 };
 
+mod intake;
+
 const MANIFEST: &str = r#"
 name = "a"
 version = "1"

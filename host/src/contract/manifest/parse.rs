@@ -15,6 +15,8 @@ use crate::{
     model::{limits, name::Name},
 };
 
+mod webhook;
+
 pub use crate::contract::toml_reader::{Fault as ManifestError, Faults as ManifestErrors};
 
 const CONCURRENCY_MAX: u64 = 64;
@@ -128,13 +130,11 @@ fn read_kind(mut table: Table<'_>) -> Option<SourceKind> {
     }
     // Without its kind, nothing can be said of a source's other keys.
     let kind = match table.one_of("kind", &words)? {
-        Kind::Webhook => Some(SourceKind::Webhook {
-            max_body: table.size("max_body", limits::BODY_BYTES_DEFAULT, 1..limits::BODY_BYTES_MAX),
-        }),
+        Kind::Webhook => webhook::read(&mut table).map(SourceKind::Webhook),
         Kind::Schedule => read_schedule(&mut table).map(SourceKind::Schedule),
         Kind::Message => Some(SourceKind::Message),
     };
-    table.misplaced("max_body", "it is for sources of kind `webhook`");
+    webhook::misplaced(&mut table);
     table.misplaced("cron", "it is for sources of kind `schedule`");
     table.misplaced("timezone", "it is for sources of kind `schedule`");
     table.finish();
@@ -277,7 +277,10 @@ fn read_backoff(table: &mut Table<'_>) -> Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::capability::{HostPattern, Port};
+    use crate::contract::{
+        capability::{HostPattern, Port},
+        manifest::webhook::{OnceBy, Webhook},
+    };
 
     const SMALLEST: &str = r#"
 name = "lead-router"
@@ -314,7 +317,12 @@ kind = "webhook"
                 component: None,
                 sources: vec![Source {
                     name: "leads".parse().unwrap(),
-                    kind: SourceKind::Webhook { max_body: 1 << 20 },
+                    kind: SourceKind::Webhook(Webhook {
+                        max_body: 1 << 20,
+                        once_by: OnceBy::Auto,
+                        once_window: Duration::from_hours(7 * 24),
+                        signature: None,
+                    }),
                 }],
                 grants: Grants::default(),
                 limits: Limits { time: Duration::from_secs(10), memory: 64 << 20, queue: 100_000 },
@@ -374,10 +382,8 @@ max_backoff = "2s"
         .unwrap();
         assert_eq!(manifest.component.as_deref(), Some("target/lead_router.wasm"));
         assert_eq!(manifest.description.as_deref(), Some("Routes leads"));
-        assert_eq!(
-            manifest.source("leads").unwrap().kind,
-            SourceKind::Webhook { max_body: 16 << 20 }
-        );
+        let leads = &manifest.source("leads").unwrap().kind;
+        assert!(matches!(leads, SourceKind::Webhook(webhook) if webhook.max_body == 16 << 20));
         let night = Schedule::parse("0 30 2 * * *", "Europe/Berlin").unwrap();
         assert_eq!(manifest.source("every-night").unwrap().kind, SourceKind::Schedule(night));
         assert_eq!(manifest.source("from-others").unwrap().kind, SourceKind::Message);
@@ -505,7 +511,7 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             // Units and ranges.
             (
                 "[limits]\ntime = 10",
-                "8:8: `10` has no unit; use ms, s, m or h, for example `\"10s\"`",
+                "8:8: `10` has no unit; use ms, s, m, h or d, for example `\"10s\"`",
             ),
             ("[limits]\ntime = \"10\"", "`10` has no unit"),
             ("[limits]\ntime = \"10sec\"", "`sec` is no unit"),
@@ -523,10 +529,7 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             ("[retry]\nattempts = 0", "`attempts` must be at least 1 and at most 100"),
             ("[delivery]\nattempts = 101", "`attempts` must be at least 1 and at most 100"),
             ("[delivery]\ntimeout = \"1h\"", "`timeout` must be at least 1ms and at most 10m"),
-            (
-                "[retry]\nmax_backoff = \"25h\"",
-                "`max_backoff` must be at least 1ms and at most 24h",
-            ),
+            ("[retry]\nmax_backoff = \"25h\"", "`max_backoff` must be at least 1ms and at most 1d"),
             (
                 "[retry]\nbackoff = \"10m\"",
                 "8:11: `max_backoff` (5m) must not be shorter than `backoff` (10m)",

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Units of sizes, in bytes.
 pub const SIZES: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 /// Units of durations, in milliseconds.
-pub const DURATIONS: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+pub const DURATIONS: &[(&str, u64)] =
+    &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// Why a text is no size or duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +32,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     parse(text, SIZES)
 }
 
-/// `500ms`, `10s`, `5m`, `1h`.
+/// `500ms`, `10s`, `5m`, `1h`, `7d`.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     parse(text, DURATIONS).map(Duration::from_millis)
 }
@@ -86,7 +87,13 @@ mod tests {
             assert_eq!(show_size(bytes), text);
         }
         assert_eq!(parse_size(" 64 KiB "), Ok(65_536));
-        for (text, ms) in [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)] {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("7d", 604_800_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)));
             assert_eq!(show_duration(Duration::from_millis(ms)), text);
         }
@@ -110,8 +117,8 @@ mod tests {
             assert!(error.contains(says), "{text}: {error}");
         }
         for (text, says) in [
-            ("10", "`10` has no unit; use ms, s, m or h"),
-            ("10sec", "`sec` is no unit; use ms, s, m or h"),
+            ("10", "`10` has no unit; use ms, s, m, h or d"),
+            ("10sec", "`sec` is no unit; use ms, s, m, h or d"),
             ("1m30s", "`1m30s` is no whole number with a unit"),
         ] {
             let error = parse_duration(text).expect_err(text).to_string();

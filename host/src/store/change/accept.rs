@@ -38,7 +38,8 @@ impl Change for Accept {
         let solution = catalogue
             .solution(solution.as_str())
             .ok_or_else(|| Refusal::UnknownSolution(solution.to_string()))?;
-        may_accept(seq, solution, &content.source, "webhook")?;
+        check_source(solution, &content.source, "webhook")?;
+        has_room(seq, solution, &content.source, 1)?;
         let id = seq.new_id();
         let time_ms = seq.now_ms();
         keep(seq, solution, NewMessage { id, time_ms, parent: None, content, due: None });
@@ -68,7 +69,8 @@ impl Change for Tick {
         if last.is_some_and(|row| row.last_ms >= nominal_ms) {
             return Err(Refusal::AlreadyFired.into());
         }
-        may_accept(seq, solution, &content.source, "schedule")?;
+        check_source(solution, &content.source, "schedule")?;
+        has_room(seq, solution, &content.source, 1)?;
         let id = MessageId::of_tick(&solution.name, &content.source, nominal_ms);
         seq.put(Table::Schedules, &key, &ScheduleRow { last_ms: nominal_ms });
         keep(
@@ -80,14 +82,13 @@ impl Change for Tick {
     }
 }
 
-/// Whether the solution takes a message through this source now.
-fn may_accept(
+/// Whether so many messages may come in through this source now.
+pub(super) fn has_room(
     seq: &Sequencer<'_, '_>,
     solution: &Solution,
     source_name: &Name,
-    wanted: &'static str,
+    messages: usize,
 ) -> Result<(), Refusal> {
-    check_source(solution, source_name, wanted)?;
     if let Some(reason) = solution.paused_sources.get(source_name) {
         return Err(Refusal::SourcePaused {
             solution: solution.name.clone(),
@@ -96,7 +97,7 @@ fn may_accept(
         });
     }
     let bound = solution.manifest.as_ref().map_or(u64::MAX, |manifest| manifest.limits.queue);
-    if seq.queued(solution.no) >= bound {
+    if seq.queued(solution.no).saturating_add(messages as u64) > bound {
         return Err(Refusal::QueueFull { solution: solution.name.clone(), bound });
     }
     seq.needs_room()
