@@ -208,7 +208,7 @@ impl Tables {
                 self.state_of.insert(read_state_key(key).ok_or_else(damaged)?.0);
             }
             Table::Breakers => drop(read::<BreakerRow>(value)?),
-            Table::Settings | Table::Schedules => {}
+            Table::Settings | Table::Schedules | Table::Dedupe | Table::DedupeExpiry => {}
         }
         Ok(())
     }
