@@ -15,6 +15,7 @@ use crate::{
             Ordinal, Row, SolutionNo,
             breaker::BreakerRow,
             dead_letter::DeadLetterRow,
+            dedupe::{DedupeExpiryRow, DedupeRow, dedupe_expiry_key},
             delivery::{DeliveryRow, DeliveryStatusRow, read_delivery_key},
             life::{LifeRow, StatusRow},
             message::MessageRow,
@@ -136,6 +137,9 @@ struct Tables {
     dead_deliveries: BTreeMap<(MessageId, u16), DeadLetterRow>,
     blobs: BTreeSet<Vec<u8>>,
     state_of: BTreeSet<SolutionNo>,
+    /// Rows by their keys.
+    dedupe: BTreeMap<Vec<u8>, DedupeRow>,
+    dedupe_expiry: BTreeSet<Vec<u8>>,
 }
 
 fn read<R: Row>(bytes: &[u8]) -> Result<R, String> {
@@ -159,6 +163,8 @@ impl Tables {
             dead_deliveries: BTreeMap::new(),
             blobs: BTreeSet::new(),
             state_of: BTreeSet::new(),
+            dedupe: BTreeMap::new(),
+            dedupe_expiry: BTreeSet::new(),
         };
         for ((table, key), value) in rows {
             tables.take(*table, key, value)?;
@@ -207,6 +213,11 @@ impl Tables {
             Table::State => {
                 self.state_of.insert(read_state_key(key).ok_or_else(damaged)?.0);
             }
+            Table::Dedupe => drop(self.dedupe.insert(key.to_vec(), read(value)?)),
+            Table::DedupeExpiry => {
+                read::<DedupeExpiryRow>(value)?;
+                self.dedupe_expiry.insert(key.to_vec());
+            }
             Table::Breakers => drop(read::<BreakerRow>(value)?),
             Table::Settings | Table::Schedules | Table::Dedupe | Table::DedupeExpiry => {}
         }
@@ -225,6 +236,16 @@ impl Tables {
         ensure!(self.state_of.is_subset(&numbers), "state of a solution that is gone");
         let orphan = self.queued.iter().find(|queued| !numbers.contains(&queued.solution_no));
         ensure!(orphan.is_none(), "a message waits for a solution that is gone");
+        Ok(())
+    }
+
+    /// Each key that is remembered names a message, and goes in its time.
+    fn check_dedupe(&self) -> Result<(), String> {
+        let orphan = self.dedupe.values().find(|row| !self.messages.contains_key(&row.id()));
+        ensure!(orphan.is_none(), "a key without its message: {orphan:?}");
+        let expiry = |(key, row): (&Vec<u8>, &DedupeRow)| dedupe_expiry_key(row.expires_ms, key);
+        let needed: BTreeSet<_> = self.dedupe.iter().map(expiry).collect();
+        ensure!(self.dedupe_expiry == needed, "keys and when they go do not agree");
         Ok(())
     }
 
@@ -291,6 +312,7 @@ impl Tables {
 pub fn check_indexes(rows: &Rows) -> Result<(), String> {
     let tables = Tables::read(rows)?;
     tables.check_solutions()?;
+    tables.check_dedupe()?;
     tables.check_messages()?;
     tables.check_effects()
 }

@@ -13,7 +13,7 @@ use crate::{
     contract::handler::{Effects, Publication, Request},
     model::{
         clock::Clock,
-        message::{Content, MessageId},
+        message::{Content, Fingerprint, MessageId, OnceKey},
         name::{Digest, Name},
     },
     store::{
@@ -24,6 +24,8 @@ use crate::{
             deliver::{Deliver, DeliverNext},
             deploy::{Deploy, Pause, Remove, Rollback},
             due::Due,
+            intake::{Arrival, Intake},
+            once::Once,
             setting::{SetSetting, UnsetSetting},
             settle::{Next, Settle, Settled},
         },
@@ -201,7 +203,7 @@ impl Driver {
     /// One step of the workload: mostly messages and what becomes of them.
     pub fn step(&mut self) -> Result<(), SubmitError> {
         self.clock.advance(Duration::from_millis(self.rng.random_range(0..400)));
-        self.commit(|driver| match driver.rng.random_range(0..20) {
+        self.commit(|driver| match driver.rng.random_range(0..21) {
             0..=4 => driver.several_accepted(),
             5..=10 => driver.several_settled(),
             11 | 12 => driver.several_delivered(),
@@ -211,6 +213,7 @@ impl Driver {
             16 => driver.operator_on_solutions(),
             17 => driver.deployed(),
             18 => driver.ticked(),
+            19 => driver.taken_in_once(),
             _ => {
                 driver.several_accepted()?;
                 driver.several_settled()?;
@@ -249,6 +252,21 @@ impl Driver {
             self.queue_new(accept(solution, body))?;
         }
         Ok(())
+    }
+
+    /// A batch with a few keys, which come again, also after they were forgotten.
+    fn taken_in_once(&mut self) -> Result<(), SubmitError> {
+        let solution = name(self.solution());
+        let mut arrivals = Vec::new();
+        for at in 0..self.rng.random_range(2..5) {
+            let key: u8 = self.rng.random_range(0..8);
+            let window = Duration::from_millis(self.rng.random_range(500..5_000));
+            let (key, fingerprint) = (OnceKey([key; 32]), Fingerprint([key; 16]));
+            // The first has none, so that something new is always kept.
+            let once = (at > 0).then_some(Once { key, fingerprint, window });
+            arrivals.push(Arrival { content: content("in", self.bytes()), once });
+        }
+        self.queue(Intake { solution, source: name("in"), arrivals })
     }
 
     fn ticked(&mut self) -> Result<(), SubmitError> {
