@@ -71,6 +71,11 @@ impl Store {
         // A name that is not synced can go with the power, and with it the file and every receipt in it.
         sync_folder(&config.dir).map_err(folder)?;
         refuse_foreign(&path)?;
+        // Opening for writing changes a file's header: look before. A file that needs repair cannot be looked at so,
+        // and is ours by its name and its beginning.
+        if let Ok(db) = builder(config, &path).open_read_only(&path) {
+            check_format(&db, &path)?;
+        }
         let db = builder(config, &path).create(&path).map_err(|error| database(error, &path))?;
         Self::start(config, clock, db, path)
     }
@@ -243,7 +248,7 @@ fn create(db: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn check_format(db: &Database, path: &Path) -> Result<(), OpenError> {
+fn check_format(db: &impl ReadableDatabase, path: &Path) -> Result<(), OpenError> {
     let file = path.to_owned();
     let read = || -> Result<Option<Vec<u8>>, redb::Error> {
         let node = db.begin_read()?.open_table(NODE)?;
