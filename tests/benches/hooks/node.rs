@@ -42,10 +42,10 @@ impl Node {
         fs::create_dir_all(&at)?;
         fs::copy(component, at.join("lean.wasm"))?;
         let status = Command::new(env!("CARGO_BIN_EXE_tandem-under-test"))
-            .args(["--node", &format!("http://{}", self.address), "deploy"])
+            .env("TANDEM_NODE", format!("http://{}", self.address))
+            .arg("deploy")
             .arg(dir.path())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .status()?;
         if status.success() { Ok(()) } else { Err("lean was not deployed".into()) }
     }
