@@ -20,17 +20,11 @@ mod webhook;
 pub use crate::contract::toml_reader::{Fault as ManifestError, Faults as ManifestErrors};
 
 const CONCURRENCY_MAX: u64 = 64;
-const BREAKER_DEFAULT: u64 = 20;
 const BREAKER_MAX: u64 = 10_000;
 const QUEUE_MAX: u64 = 100_000_000;
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 const ATTEMPTS: Range<u64> = 1..100;
-const RETRY_ATTEMPTS_DEFAULT: u64 = 5;
-const DELIVERY_ATTEMPTS_DEFAULT: u64 = 10;
-const DELIVERY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const DELIVERY_TIMEOUT_MAX: Duration = Duration::from_mins(10);
-const BACKOFF_DEFAULT: Duration = Duration::from_secs(1);
-const MAX_BACKOFF_DEFAULT: Duration = Duration::from_mins(5);
 const MAX_BACKOFF_MAX: Duration = Duration::from_hours(24);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -235,9 +229,9 @@ fn read_key_source(text: &str) -> Result<KeySource, String> {
 
 fn read_retry(mut table: Table<'_>) -> Retry {
     let blocks = [("key", Blocks::Key), ("nothing", Blocks::Nothing)];
-    let breaker = table.integer("breaker", BREAKER_DEFAULT, 0..BREAKER_MAX);
+    let breaker = table.integer("breaker", Retry::default().breaker.into(), 0..BREAKER_MAX);
     let retry = Retry {
-        attempts: read_attempts(&mut table, RETRY_ATTEMPTS_DEFAULT),
+        attempts: read_attempts(&mut table, Retry::default().attempts),
         backoff: read_backoff(&mut table),
         blocks: table.one_of("blocks", &blocks).unwrap_or(Blocks::Nothing),
         breaker: u32::try_from(breaker).expect("BREAKER_MAX is small"),
@@ -249,22 +243,22 @@ fn read_retry(mut table: Table<'_>) -> Retry {
 fn read_delivery(mut table: Table<'_>) -> Delivery {
     let timeout = MILLISECOND..DELIVERY_TIMEOUT_MAX;
     let delivery = Delivery {
-        attempts: read_attempts(&mut table, DELIVERY_ATTEMPTS_DEFAULT),
-        timeout: table.duration("timeout", DELIVERY_TIMEOUT_DEFAULT, timeout),
+        attempts: read_attempts(&mut table, Delivery::default().attempts),
+        timeout: table.duration("timeout", Delivery::default().timeout, timeout),
         backoff: read_backoff(&mut table),
     };
     table.finish();
     delivery
 }
 
-fn read_attempts(table: &mut Table<'_>, default: u64) -> u32 {
-    let attempts = table.integer("attempts", default, ATTEMPTS);
+fn read_attempts(table: &mut Table<'_>, default: u32) -> u32 {
+    let attempts = table.integer("attempts", default.into(), ATTEMPTS);
     u32::try_from(attempts).expect("ATTEMPTS ends far below u32's end")
 }
 
 fn read_backoff(table: &mut Table<'_>) -> Backoff {
-    let first = table.duration("backoff", BACKOFF_DEFAULT, MILLISECOND..MAX_BACKOFF_MAX);
-    let max = table.duration("max_backoff", MAX_BACKOFF_DEFAULT, MILLISECOND..MAX_BACKOFF_MAX);
+    let first = table.duration("backoff", Backoff::default().first, MILLISECOND..MAX_BACKOFF_MAX);
+    let max = table.duration("max_backoff", Backoff::default().max, MILLISECOND..MAX_BACKOFF_MAX);
     let said = table.span_of("max_backoff").or_else(|| table.span_of("backoff"));
     if let (true, Some(span)) = (first > max, said) {
         let (first, max) = (show_duration(first), show_duration(max));
