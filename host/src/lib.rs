@@ -8,6 +8,7 @@ pub mod store;
 pub mod dispatch;
 pub mod runtime;
 pub mod delivery;
+pub mod upkeep;
 
 // The house around it.
 pub mod node;

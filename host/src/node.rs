@@ -30,6 +30,7 @@ use crate::{
     runtime::{self, Engine},
     store::{self, Store},
     tasks::Tasks,
+    upkeep,
 };
 
 pub mod config;
@@ -106,6 +107,12 @@ impl Node {
             per_target: config.delivery.per_target,
         };
         delivery::start(outgoing, store.clone(), client, clock.clone(), &tasks);
+
+        let archive = upkeep::Config { live_bytes: config.store.live };
+        tasks.spawn("upkeep", {
+            let (store, clock) = (store.clone(), clock.clone());
+            move |stop| upkeep::run(archive, store, clock, stop)
+        });
 
         let house = House {
             store: store.clone(),

@@ -14,11 +14,15 @@ use tokio::sync::{oneshot, watch};
 
 use crate::model::position::Position;
 
+pub mod archive;
 pub mod catalogue;
 pub mod change;
 pub mod disk;
 pub mod frame;
 pub mod open;
+mod pieces;
+pub mod records;
+pub mod segment;
 pub mod row;
 pub mod sequencer;
 pub mod signal;
@@ -66,6 +70,7 @@ struct Shared {
     signals: Arc<signal::Signals>,
     counters: Arc<writer::Counters>,
     path: PathBuf,
+    archive: Arc<archive::Archive>,
 }
 
 /// A change that is on disk.
@@ -110,7 +115,7 @@ impl Store {
 
     /// The committed state of everything, as of now.
     pub fn read(&self) -> Result<Snapshot, ReadError> {
-        Snapshot::open(&self.0.db)
+        Snapshot::open(&self.0.db, self.0.archive.clone())
     }
 
     /// Solutions and settings as they are now, and as they change.
@@ -129,6 +134,10 @@ impl Store {
     /// Resolves, with the reason, when the store has closed because it could not write.
     pub async fn failed(&self) -> String {
         self.0.writer.failed().await
+    }
+
+    pub fn archive(&self) -> &archive::Archive {
+        &self.0.archive
     }
 
     pub fn path(&self) -> &Path {

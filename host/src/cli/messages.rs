@@ -1,12 +1,15 @@
 //! `tandem messages`: find messages, tell their lives, try them again.
 
-use crate::control::wire::{Message, MessagePage, MessageSummary};
+use crate::{
+    control::wire::{Message, MessagePage, MessageSummary},
+    model::clock::Clock,
+};
 
 use super::{
     exit::Failure,
     node_client::Call,
     output::{Output, cut},
-    quantity::moment,
+    quantity::{When, moment, parse_when},
     table::{Cell, Table},
     target::NodeArgs,
 };
@@ -34,6 +37,8 @@ enum Action {
     #[command(after_help = "Examples:
   tandem messages list
   tandem messages list --solution lead-router --status dead --limit 200
+  tandem messages list --key customer-4711 --since 7d
+  tandem messages list --since 2026-11-23T05:00:00Z --until 2026-11-23T06:00:00Z
   tandem messages list --json | jq -r '.messages[].id'")]
     List {
         #[command(flatten)]
@@ -41,6 +46,15 @@ enum Action {
         /// Only those waiting, scheduled, done or dead
         #[arg(long, value_parser = ["waiting", "scheduled", "done", "dead"])]
         status: Option<String>,
+        /// Only those with this key
+        #[arg(long)]
+        key: Option<String>,
+        /// Only those accepted then or later: how long ago (2h), or when (2026-11-23, 2026-11-23T05:14:43Z)
+        #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+        since: Option<When>,
+        /// Only those accepted then or earlier
+        #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+        until: Option<When>,
         /// How many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
@@ -109,11 +123,15 @@ impl Filter {
 
 pub async fn run(args: Args, output: Output) -> Result<(), Failure> {
     let node = args.node.client()?;
+    let now_ms = Clock::system().now_ms();
     let call = match &args.action {
         Action::Tail { filter } => return tail::follow(&node, filter, output).await,
-        Action::List { filter, status, limit, before } => filter
+        Action::List { filter, status, key, since, until, limit, before } => filter
             .call()
             .query("status", status.as_ref())
+            .query("key", key.as_ref())
+            .query("since", since.map(|when| when.unix_ms(now_ms)))
+            .query("until", until.map(|when| when.unix_ms(now_ms)))
             .query("limit", Some(limit))
             .query("before", before.as_ref()),
         Action::Show { id } => Call::get(["messages", id]),

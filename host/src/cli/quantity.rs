@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
+
+use crate::contract::toml_reader::units::parse_duration;
 
 /// `2026-11-23 05:14:43.123Z`: always UTC, so that two nodes and their logs agree.
 pub fn moment(unix_ms: u64) -> String {
@@ -63,6 +65,42 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A moment as people say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// In Unix ms.
+    At(u64),
+    Ago(Duration),
+}
+
+impl When {
+    /// In Unix ms.
+    pub fn unix_ms(self, now_ms: u64) -> u64 {
+        match self {
+            Self::At(unix_ms) => unix_ms,
+            Self::Ago(span) => {
+                now_ms.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
+/// Reads `2h` (ago), `2026-11-23`, `2026-11-23T05:14:43+01:00` or what [`moment`] prints; for clap.
+pub fn parse_when(text: &str) -> Result<When, String> {
+    if let Ok(span) = parse_duration(text) {
+        return Ok(When::Ago(span));
+    }
+    let day = NaiveDate::parse_from_str(text, "%F").ok().and_then(|day| day.and_hms_opt(0, 0, 0));
+    let at = match day {
+        Some(day) => Some(day.and_utc()),
+        None => DateTime::parse_from_rfc3339(text).ok().map(Into::into),
+    };
+    let unix_ms = at.and_then(|at| u64::try_from(at.timestamp_millis()).ok());
+    unix_ms.map(When::At).ok_or_else(|| {
+        "write how long ago (30m, 2h, 3d) or when, in UTC unless it says otherwise (2026-11-23, 2026-11-23T05:14:43Z)".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +130,19 @@ mod tests {
         assert_eq!(parse_span("7"), Ok(Duration::from_secs(7)));
         for bad in ["", "s", "1h", "-1s", "1.5s", "99999999999999999999s"] {
             assert!(parse_span(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_said_in_several_ways() {
+        let at = 1_700_000_000_123;
+        assert_eq!(parse_when("2h").unwrap().unix_ms(at), at - 7_200_000);
+        for text in ["2023-11-14 22:13:20.123Z", "2023-11-14T23:13:20.123+01:00"] {
+            assert_eq!(parse_when(text), Ok(When::At(at)), "{text}");
+        }
+        assert_eq!(parse_when("1970-01-02"), Ok(When::At(86_400_000)));
+        for text in ["", "yesterday", "2023-13-01", "1969-01-01"] {
+            assert!(parse_when(text).unwrap_err().contains("how long ago"), "{text}");
         }
     }
 }

@@ -30,6 +30,7 @@ pub struct Manifest {
     pub handling: Handling,
     pub retry: Retry,
     pub delivery: Delivery,
+    pub retention: Retention,
 }
 
 impl Manifest {
@@ -136,6 +137,21 @@ pub struct Delivery {
     /// From connecting to the last byte of the answer. Default 30 s, at most 10 min.
     pub timeout: Duration,
     pub backoff: Backoff,
+}
+
+/// `[retention]`: how long finished messages can be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Since the message was accepted. Default 30 d. They go a file at a time, so that some stay up to a tenth longer.
+    pub time: Duration,
+    /// Of files that hold this solution's messages, in bytes; beyond it the oldest go. None: no bound.
+    pub size: Option<u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { time: Duration::from_hours(30 * 24), size: None }
+    }
 }
 
 impl Default for Delivery {

@@ -1,8 +1,8 @@
 //! Messages: found, and shown with their whole life.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 
-use super::{Asked, At, House, Shared, letters::id, state::body, wire};
+use super::{At, Shared, letters::id, state::body, wire};
 use crate::{
     model::{
         clock::UnixMs,
@@ -13,114 +13,19 @@ use crate::{
     store::{
         Catalogue, ReadError, Refusal, Snapshot,
         row::{
-            Row,
             dead_letter::DeadLetterRow,
-            delivery::{
-                DeliveryAttemptRow, DeliveryRow, DeliveryStatusRow, delivery_key, read_delivery_key,
-            },
+            delivery::{DeliveryAttemptRow, DeliveryRow, DeliveryStatusRow, delivery_key},
             life::{AttemptRow, LifeRow, OutcomeRow, StatusRow},
             message::MessageRow,
         },
-        snapshot::SnapshotTable,
+        segment::Record,
         table::Table,
     },
 };
 
-const LIMIT_DEFAULT: usize = 50;
-const LIMIT_MAX: usize = 1000;
-/// One request looks at no more messages than this; it answers with where to go on.
-const LOOKED_AT_MAX: usize = 20_000;
+mod list;
 
-/// What to look for.
-struct Wanted {
-    solution: Option<String>,
-    source: Option<String>,
-    status: Option<Status>,
-}
-
-struct Finder<'a> {
-    house: &'a House,
-    wanted: Wanted,
-    lives: SnapshotTable,
-    limit: usize,
-    looked_at: usize,
-    found: Vec<wire::MessageSummary>,
-    last: Option<MessageId>,
-}
-
-impl Finder<'_> {
-    /// Looks at one message; says whether to go on.
-    fn look(&mut self, key: &[u8], row: &MessageRow) -> Result<bool, ReadError> {
-        if self.found.len() == self.limit || self.looked_at == LOOKED_AT_MAX {
-            return Ok(false);
-        }
-        let id = MessageId(key.try_into().map_err(|_| ReadError::Key("messages"))?);
-        self.looked_at += 1;
-        self.last = Some(id);
-        let is = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
-        if !is(&self.wanted.solution, row.solution.as_str())
-            || !is(&self.wanted.source, row.source.as_str())
-        {
-            return Ok(true);
-        }
-        let life: Option<LifeRow> = self.lives.get(key)?;
-        let status = status(row, life.as_ref(), self.house.clock.now_ms());
-        if self.wanted.status.is_none_or(|wanted| wanted == status) {
-            self.found.push(summary(id, row, life.as_ref(), status));
-        }
-        Ok(true)
-    }
-}
-
-pub(super) async fn list(
-    State(house): Shared,
-    Asked(query): Asked<wire::MessageQuery>,
-) -> Result<Json<wire::MessagePage>, Problem> {
-    let status = query.status.as_deref().map(parse_status).transpose()?;
-    let snapshot = house.store.read()?;
-    let messages = snapshot.table(Table::Messages)?;
-    let mut finder = Finder {
-        house: &house,
-        wanted: Wanted { solution: query.solution, source: query.source, status },
-        lives: snapshot.table(Table::Lives)?,
-        limit: query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX),
-        looked_at: 0,
-        found: Vec::new(),
-        last: None,
-    };
-    let before = query.before.as_deref().map(id).transpose()?;
-    if let Some(after) = query.after.as_deref().map(id).transpose()? {
-        let from = [&after.0[..], &[0]].concat();
-        messages.scan(&from, |key, value| finder.look(key, &MessageRow::decode(value)?))?;
-        return Ok(Json(wire::MessagePage { messages: finder.found, next: None }));
-    }
-    let below = before.as_ref().map(|id| &id.0[..]);
-    if status == Some(Status::Dead) {
-        // Few and far between: do not walk all messages for them.
-        snapshot.table(Table::DeadLetters)?.scan_back(below, |key, value| {
-            if DeadLetterRow::decode(value)?.outbox.is_some() {
-                return Ok(true);
-            }
-            match messages.get::<MessageRow>(key)? {
-                Some(row) => finder.look(key, &row),
-                None => Ok(true),
-            }
-        })?;
-    } else {
-        messages.scan_back(below, |key, value| finder.look(key, &MessageRow::decode(value)?))?;
-    }
-    let full = finder.found.len() == finder.limit || finder.looked_at == LOOKED_AT_MAX;
-    let next = finder.last.filter(|_| full).map(|id| id.to_string());
-    Ok(Json(wire::MessagePage { messages: finder.found, next }))
-}
-
-fn parse_status(text: &str) -> Result<Status, Problem> {
-    Status::ALL.into_iter().find(|status| status.word() == text).ok_or_else(|| {
-        let words: Vec<_> = Status::ALL.into_iter().map(Status::word).collect();
-        let detail = format!("there is no status `{text}`; there are {}", words.join(", "));
-        Problem::new(StatusCode::BAD_REQUEST, "bad-status", detail)
-    })
-}
+pub(super) use list::list;
 
 fn status(row: &MessageRow, life: Option<&LifeRow>, now_ms: UnixMs) -> Status {
     let due_ms = match life.map(|life| life.status) {
@@ -180,9 +85,8 @@ pub(super) async fn show(
 ) -> Result<Json<wire::Message>, Problem> {
     let id = id(&text)?;
     let snapshot = house.store.read()?;
-    let row: Option<MessageRow> = snapshot.get(Table::Messages, &id.0)?;
-    let row = row.ok_or(Refusal::UnknownMessage(id))?;
-    let life: Option<LifeRow> = snapshot.get(Table::Lives, &id.0)?;
+    let record = snapshot.record(id)?.ok_or(Refusal::UnknownMessage(id))?;
+    let Record { message: row, life, deliveries: made, .. } = record;
     let now_ms = house.clock.now_ms();
     let status = status(&row, life.as_ref(), now_ms);
     let mut summary = summary(id, &row, life.as_ref(), status);
@@ -198,7 +102,7 @@ pub(super) async fn show(
     };
     let catalogue = house.store.catalogue().borrow().clone();
     let attempts = life.map_or_else(Vec::new, |life| life.attempts);
-    let deliveries = deliveries(&snapshot, id, &attempts)?;
+    let deliveries = deliveries(&snapshot, id, &attempts, made)?;
     let tries = (1..)
         .zip(attempts)
         .map(|(number, row)| attempt(number, row, &catalogue, &summary.solution));
@@ -258,21 +162,17 @@ fn deliveries(
     snapshot: &Snapshot,
     id: MessageId,
     attempts: &[AttemptRow],
+    made: Vec<(u16, DeliveryRow)>,
 ) -> Result<Vec<wire::Delivery>, ReadError> {
     let asked = attempts.last().map_or(0, |attempt| attempt.outbox);
     let letters = snapshot.table(Table::DeadLetters)?;
     let mut deliveries = Vec::new();
-    snapshot.table(Table::Deliveries)?.scan(&delivery_key(id, 0), |key, value| {
-        let (of, index) = read_delivery_key(key).ok_or(ReadError::Key("deliveries"))?;
-        if of != id {
-            return Ok(false);
-        }
-        let letter: Option<DeadLetterRow> = letters.get(key)?;
-        let mut delivery = delivery(id, index, DeliveryRow::decode(value)?);
+    for (index, row) in made {
+        let letter: Option<DeadLetterRow> = letters.get(&delivery_key(id, index))?;
+        let mut delivery = delivery(id, index, row);
         delivery.reason = letter.map(|letter| letter.reason);
         deliveries.push(delivery);
-        Ok(true)
-    })?;
+    }
     for index in 0..asked {
         if !deliveries.iter().any(|delivery| delivery.index == index) {
             deliveries.push(wire::Delivery {

@@ -157,6 +157,11 @@ pub struct MessageQuery {
     pub source: Option<String>,
     /// `waiting`, `scheduled`, `done` or `dead`.
     pub status: Option<String>,
+    pub key: Option<String>,
+    /// Only messages accepted at this time, in Unix ms, or later.
+    pub since: Option<u64>,
+    /// Only messages accepted at this time, in Unix ms, or earlier.
+    pub until: Option<u64>,
     /// 1 to 1000; 50 unless said otherwise.
     pub limit: Option<usize>,
     /// Only messages with an id below this one: the next page.

@@ -43,7 +43,12 @@ pub(super) async fn reply(
 }
 
 fn answer(store: &Store, id: MessageId) -> Result<Option<Response<Full<Bytes>>>, Problem> {
-    let life = store.read()?.get::<LifeRow>(Table::Lives, &id.0)?;
+    let snapshot = store.read()?;
+    // A sender that asks again, with the key that it sent before, may find the first long finished and moved.
+    let life = match snapshot.get::<LifeRow>(Table::Lives, &id.0)? {
+        None => snapshot.record(id)?.and_then(|record| record.life),
+        life => life,
+    };
     let Some(LifeRow { status, mut attempts }) = life else { return Ok(None) };
     if matches!(status, StatusRow::Again { .. }) {
         return Ok(None);

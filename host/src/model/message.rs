@@ -34,6 +34,13 @@ impl MessageId {
         format!("{self}-{index}")
     }
 
+    /// Not above any id of that time.
+    pub fn first_at(time: UnixMs) -> Self {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&time.min((1 << 48) - 1).to_be_bytes()[2..]);
+        Self(id)
+    }
+
     /// The time in the id: when the message was accepted, or a tick's nominal time.
     pub fn time_ms(self) -> UnixMs {
         let b = self.0;
@@ -96,6 +103,10 @@ mod tests {
         assert_ne!(id, MessageId::of_tick(&a, &b, 1_700_000_060_000));
         assert_ne!(id, MessageId::of_tick(&b, &a, 1_700_000_000_000));
         assert_eq!(id.time_ms(), 1_700_000_000_000);
+        let (first, next) =
+            (MessageId::first_at(id.time_ms()), MessageId::first_at(id.time_ms() + 1));
+        assert!(first < id && id < next);
+        assert_eq!(MessageId::first_at(u64::MAX).time_ms(), (1 << 48) - 1);
         assert_eq!(MessageId::parse(&id.to_string()), Some(id));
     }
 }

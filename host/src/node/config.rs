@@ -43,6 +43,8 @@ pub struct Store {
     /// Memory for pages of the store's file, in bytes.
     pub cache: u64,
     pub commit: Commit,
+    /// Finished messages among the live ones, in bytes; beyond it the oldest move into the archive.
+    pub live: u64,
     /// Free space on the disk below which new messages are refused, in bytes.
     pub reserve: u64,
 }
@@ -189,6 +191,7 @@ fn read_store(mut table: Table<'_>) -> Store {
     let store = Store {
         cache: table.size("cache", 64 * MIB, MIB..TIB),
         commit: table.one_of("commit", &commits).unwrap_or(Commit::Safe),
+        live: table.size("live", 128 * MIB, MIB..TIB),
         reserve: table.size("reserve", 256 * MIB, 0..TIB),
     };
     table.finish();
@@ -289,6 +292,7 @@ listen = "[::]:80"
 [store]
 cache = "1GiB"
 commit = "fast"
+live = "1MiB"
 reserve = 0
 [runtime]
 threads = 3
@@ -309,7 +313,7 @@ format = "json"
             Config {
                 data_dir: "/var/lib/tandem".into(),
                 listen: "[::]:80".parse().unwrap(),
-                store: Store { cache: 1 << 30, commit: Commit::Fast, reserve: 0 },
+                store: Store { cache: 1 << 30, commit: Commit::Fast, live: 1 << 20, reserve: 0 },
                 runtime: Runtime { threads: 3, instances: 10_000 },
                 ingress: Ingress { max_connections: 1, in_flight: 16 << 20 },
                 // 32 to one target, but 8 in all.

@@ -41,6 +41,7 @@ fn manifest() -> Manifest {
         handling: Handling::default(),
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
         delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
+        retention: crate::contract::manifest::Retention::default(),
     }
 }
 

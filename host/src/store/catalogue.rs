@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use redb::ReadableTable;
 
 use super::{
+    pieces::join,
     row::{
         Row, SolutionNo,
         setting::{Scope, SettingRow, read_setting_key},
         solution::{NEXT_SOLUTION_KEY, SolutionRow, VersionRow},
     },
     snapshot::ReadError,
+    table::Table,
 };
 use crate::{
     contract::manifest::{Manifest, parse},
@@ -53,6 +55,7 @@ impl Catalogue {
     pub(super) fn read(
         solutions: &impl ReadableTable<&'static [u8], &'static [u8]>,
         settings: &impl ReadableTable<&'static [u8], &'static [u8]>,
+        pieces: &impl ReadableTable<&'static [u8], &'static [u8]>,
     ) -> Result<Self, ReadError> {
         let mut catalogue = Self::default();
         for entry in solutions.iter()? {
@@ -62,7 +65,8 @@ impl Catalogue {
             }
             let name = std::str::from_utf8(key.value()).ok().and_then(|name| name.parse().ok());
             let name: Name = name.ok_or(ReadError::Key("solutions"))?;
-            let row = SolutionRow::decode(value.value())?;
+            let row = join(pieces, Table::Solutions, key.value(), value.value())?;
+            let row = SolutionRow::decode(&row)?;
             let solution = Arc::new(Solution::new(name.clone(), row));
             catalogue.by_no.insert(solution.no, solution.clone());
             catalogue.solutions.insert(name, solution);
@@ -70,7 +74,8 @@ impl Catalogue {
         for entry in settings.iter()? {
             let (key, value) = entry?;
             let (scope, name) = read_setting_key(key.value()).ok_or(ReadError::Key("settings"))?;
-            let SettingRow { json, set_ms } = SettingRow::decode(value.value())?;
+            let row = join(pieces, Table::Settings, key.value(), value.value())?;
+            let SettingRow { json, set_ms } = SettingRow::decode(&row)?;
             let setting = Setting { json: json.into(), set_ms };
             catalogue.settings.entry(scope).or_default().insert(name, setting);
         }

@@ -4,6 +4,7 @@ use super::{sequencer::Sequencer, snapshot::ReadError};
 use crate::model::{message::MessageId, name::Name};
 
 pub mod accept;
+pub mod archive;
 pub mod dead_letter;
 pub mod deliver;
 pub mod deploy;

@@ -8,9 +8,15 @@
 //!
 //! Operations are values, not statements: applying them needs no decision, so primary and standby run the same lines.
 
+use std::borrow::Cow;
+
 use redb::StorageError;
 
-use super::table::Table;
+use super::{
+    Catalogue, pieces,
+    snapshot::ReadError,
+    table::{PIECES, Table},
+};
 use crate::model::{clock::UnixMs, position::Position};
 
 const VERSION: u8 = 1;
@@ -185,7 +191,12 @@ fn read_u64(bytes: &[u8]) -> Result<(u64, &[u8]), FrameError> {
 }
 
 /// Where operations become rows: the open tables of one write transaction.
-pub(super) struct Rows<'txn>(Vec<redb::Table<'txn, &'static [u8], &'static [u8]>>);
+pub(super) struct Rows<'txn> {
+    tables: Vec<Open<'txn>>,
+    pieces: Open<'txn>,
+}
+
+type Open<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
 
 /// Applying a frame went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -198,24 +209,51 @@ pub enum ApplyError {
 
 impl<'txn> Rows<'txn> {
     pub(super) fn open(txn: &'txn redb::WriteTransaction) -> Result<Self, redb::TableError> {
-        Table::ALL
-            .into_iter()
-            .map(|table| txn.open_table(table.definition()))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let open = |table: Table| txn.open_table(table.definition());
+        let tables = Table::ALL.into_iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { tables, pieces: txn.open_table(PIECES)? })
     }
 
-    pub(super) fn table(&self, table: Table) -> &redb::Table<'txn, &'static [u8], &'static [u8]> {
-        &self.0[table.index()]
+    pub(super) fn table(&self, table: Table) -> &Open<'txn> {
+        &self.tables[table.index()]
+    }
+
+    /// The value of a row, put together if it lies in pieces.
+    pub(super) fn join<'a>(
+        &self,
+        table: Table,
+        key: &[u8],
+        value: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, ReadError> {
+        pieces::join(&self.pieces, table, key, value)
+    }
+
+    pub(super) fn catalogue(&self) -> Result<Catalogue, ReadError> {
+        Catalogue::read(self.table(Table::Solutions), self.table(Table::Settings), &self.pieces)
     }
 
     /// Does what the operations say, in order.
     pub(super) fn apply(&mut self, ops: Ops<'_>) -> Result<(), ApplyError> {
         for op in ops {
             match op? {
-                Op::Put { table, key, value } => drop(self.0[table.index()].insert(key, value)?),
-                Op::Delete { table, key } => drop(self.0[table.index()].remove(key)?),
+                Op::Put { table, key, value } => self.put(table, key, value)?,
+                Op::Delete { table, key } => self.delete(table, key)?,
             }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        let kept = pieces::cut(&mut self.pieces, table, key, value)?;
+        if let Some(old) = self.tables[table.index()].insert(key, &*kept)? {
+            pieces::forget(&mut self.pieces, table, key, old.value(), value.len())?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StorageError> {
+        if let Some(old) = self.tables[table.index()].remove(key)? {
+            pieces::forget(&mut self.pieces, table, key, old.value(), 0)?;
         }
         Ok(())
     }
@@ -261,7 +299,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             epoch: u64, seq: u64, time_ms: u64,
-            ops in prop::collection::vec((1_u8..=12, prop::collection::vec(any::<u8>(), 0..300), prop::option::of(prop::collection::vec(any::<u8>(), 0..300))), 0..20),
+            ops in prop::collection::vec((1_u8..=17, prop::collection::vec(any::<u8>(), 0..300), prop::option::of(prop::collection::vec(any::<u8>(), 0..300))), 0..20),
         ) {
             let mut builder = FrameBuilder::default();
             builder.begin(Position { epoch, seq }, time_ms);

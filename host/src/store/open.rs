@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Config, Shared, Store,
+    archive::Archive,
     catalogue::Catalogue,
     row::{
         Row, SolutionNo,
@@ -21,7 +22,7 @@ use super::{
     },
     signal::Signals,
     snapshot::{ReadError, Snapshot},
-    table::{JOURNAL, NODE, Table},
+    table::{JOURNAL, NODE, PIECES, Table, read_journal_key},
     writer,
 };
 use crate::model::{
@@ -30,6 +31,8 @@ use crate::model::{
 };
 
 const FILE: &str = "store.redb";
+/// The folder of segments.
+const ARCHIVE: &str = "archive";
 
 /// Why there is no store. Each text says which file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -106,14 +109,15 @@ impl Store {
         path: PathBuf,
     ) -> Result<Self, OpenError> {
         check_format(&db, &path)?;
-        let opened = load(Arc::new(db), &path)?;
+        let archive = Arc::new(Archive::new(config.dir.join(ARCHIVE)));
+        let opened = load(Arc::new(db), &archive, &path)?;
         let signals = Arc::new(Signals::new(Catalogue::default()));
         signals.catalogue.send_replace(opened.catalogue.clone());
         let counters = Arc::<writer::Counters>::default();
         let db = opened.db.clone();
         let writer = writer::start(config, clock, opened, signals.clone(), counters.clone())
             .map_err(|source| OpenError::Io { file: path.clone(), source })?;
-        Ok(Self(Arc::new(Shared { db, writer, signals, counters, path })))
+        Ok(Self(Arc::new(Shared { db, writer, signals, counters, path, archive })))
     }
 }
 
@@ -222,7 +226,7 @@ fn unreadable(error: ReadError, path: &Path) -> OpenError {
         ReadError::Storage(error) => failed(error.into(), path),
         ReadError::Transaction(error) => failed((*error).into(), path),
         ReadError::Table(error) => failed(error.into(), path),
-        error @ (ReadError::Row(_) | ReadError::Key(_)) => {
+        error @ (ReadError::Row(_) | ReadError::Key(_) | ReadError::Segment(_)) => {
             OpenError::Damaged { file: path.to_owned(), why: error.to_string() }
         }
     }
@@ -240,6 +244,7 @@ fn create(db: &Database) -> Result<(), redb::Error> {
         let head = HeadRow { position, chain: Chain::default() };
         node.insert(HEAD_KEY, head.encode().as_slice())?;
         txn.open_table(JOURNAL)?;
+        txn.open_table(PIECES)?;
         for table in Table::ALL {
             txn.open_table(table.definition())?;
         }
@@ -266,24 +271,26 @@ fn check_format(db: &impl ReadableDatabase, path: &Path) -> Result<(), OpenError
     }
 }
 
-fn load(db: Arc<Database>, path: &Path) -> Result<Opened, OpenError> {
+fn load(db: Arc<Database>, archive: &Arc<Archive>, path: &Path) -> Result<Opened, OpenError> {
     let read = || -> Result<_, ReadError> {
         let txn = db.begin_read()?;
         let head = txn.open_table(NODE)?.get(HEAD_KEY)?;
         let head = HeadRow::decode(head.ok_or(ReadError::Key("node"))?.value())?;
         let solutions = txn.open_table(Table::Solutions.definition())?;
         let settings = txn.open_table(Table::Settings.definition())?;
-        let catalogue = Arc::new(Catalogue::read(&solutions, &settings)?);
-        let journal = txn
-            .open_table(JOURNAL)?
-            .iter()?
-            .map(|entry| {
-                let (key, value) = entry?;
-                let seq = key.value().try_into().map_err(|_| ReadError::Key("journal"))?;
-                Ok((u64::from_be_bytes(seq), value.value().len() as u64))
-            })
-            .collect::<Result<_, ReadError>>()?;
-        Ok((head, catalogue, count_queued(&Snapshot::open(&db)?)?, journal))
+        let pieces = txn.open_table(PIECES)?;
+        let catalogue = Arc::new(Catalogue::read(&solutions, &settings, &pieces)?);
+        let mut journal = VecDeque::<(u64, u64)>::new();
+        for entry in txn.open_table(JOURNAL)?.iter()? {
+            let (key, part) = entry?;
+            let (seq, _) = read_journal_key(key.value()).ok_or(ReadError::Key("journal"))?;
+            let bytes = part.value().len() as u64;
+            match journal.back_mut() {
+                Some((last, sum)) if *last == seq => *sum += bytes,
+                _ => journal.push_back((seq, bytes)),
+            }
+        }
+        Ok((head, catalogue, count_queued(&Snapshot::open(&db, archive.clone())?)?, journal))
     };
     let (head, catalogue, queued, journal) = read().map_err(|error| unreadable(error, path))?;
     Ok(Opened { db, head, catalogue, queued, journal })

@@ -14,6 +14,7 @@ pub mod message;
 pub mod outbox;
 pub mod ready;
 pub mod schedule;
+pub mod segment;
 pub mod setting;
 pub mod solution;
 pub mod state;

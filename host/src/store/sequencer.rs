@@ -86,7 +86,9 @@ impl Sequencer<'_, '_> {
 
     pub fn get<R: Row>(&self, table: Table, key: &[u8]) -> Result<Option<R>, ChangeError> {
         let value = self.rows.table(table).get(key).map_err(ReadError::from)?;
-        Ok(value.map(|value| R::decode(value.value())).transpose().map_err(ReadError::from)?)
+        let Some(value) = value else { return Ok(None) };
+        let whole = self.rows.join(table, key, value.value())?;
+        Ok(Some(R::decode(&whole).map_err(ReadError::from)?))
     }
 
     pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool, ChangeError> {
@@ -102,7 +104,7 @@ impl Sequencer<'_, '_> {
     ) -> Result<(), ChangeError> {
         for entry in self.rows.table(table).range(from..).map_err(ReadError::from)? {
             let (key, value) = entry.map_err(ReadError::from)?;
-            if !take(key.value(), value.value()) {
+            if !take(key.value(), &self.rows.join(table, key.value(), value.value())?) {
                 break;
             }
         }

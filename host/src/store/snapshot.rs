@@ -1,17 +1,20 @@
 //! A reader's view: every row as one commit left it, while the writer goes on.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
 use super::{
+    archive::Archive,
+    pieces,
     row::{
         Row, RowError, SolutionNo, after_prefix,
         head::{HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow},
         state::{read_state_key, state_key},
     },
-    table::{Definition, JOURNAL, NODE, Table},
+    segment::SegmentError,
+    table::{Definition, JOURNAL, NODE, PIECES, Table, read_journal_key},
 };
 
 /// Rows could not be read.
@@ -27,6 +30,8 @@ pub enum ReadError {
     Row(#[from] RowError),
     #[error("a key in table {0} is damaged")]
     Key(&'static str),
+    #[error("the archive cannot be read: {0}")]
+    Segment(#[from] SegmentError),
 }
 
 impl From<redb::TransactionError> for ReadError {
@@ -35,16 +40,23 @@ impl From<redb::TransactionError> for ReadError {
     }
 }
 
+type ReadRange = redb::Range<'static, &'static [u8], &'static [u8]>;
 type ReadTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// All rows as of one commit. Pins their pages: keep it for moments, not minutes.
 pub struct Snapshot {
-    txn: ReadTransaction,
+    txn: Arc<ReadTransaction>,
+    archive: Arc<Archive>,
 }
 
 impl Snapshot {
-    pub(super) fn open(db: &Database) -> Result<Self, ReadError> {
-        Ok(Self { txn: db.begin_read()? })
+    pub(super) fn open(db: &Database, archive: Arc<Archive>) -> Result<Self, ReadError> {
+        Ok(Self { txn: Arc::new(db.begin_read()?), archive })
+    }
+
+    /// The segments that rows of this snapshot name.
+    pub fn archive(&self) -> &Arc<Archive> {
+        &self.archive
     }
 
     pub(super) fn definition(&self, definition: Definition) -> Result<ReadTable, ReadError> {
@@ -53,7 +65,8 @@ impl Snapshot {
 
     /// One table, for several reads.
     pub fn table(&self, table: Table) -> Result<SnapshotTable, ReadError> {
-        Ok(SnapshotTable(self.definition(table.definition())?))
+        let rows = self.definition(table.definition())?;
+        Ok(SnapshotTable { rows, table, txn: self.txn.clone() })
     }
 
     pub fn get<R: Row>(&self, table: Table, key: &[u8]) -> Result<Option<R>, ReadError> {
@@ -66,10 +79,23 @@ impl Snapshot {
         from: u64,
         mut take: impl FnMut(&[u8]) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
+        let mut frame: Option<(u64, Vec<u8>)> = None;
         for entry in self.definition(JOURNAL)?.range(from.to_be_bytes().as_slice()..)? {
-            if !take(entry?.1.value())? {
-                break;
+            let (key, part) = entry?;
+            let (seq, _) = read_journal_key(key.value()).ok_or(ReadError::Key("journal"))?;
+            match &mut frame {
+                Some((of, bytes)) if *of == seq => bytes.extend_from_slice(part.value()),
+                _ => {
+                    if let Some((_, whole)) = frame.replace((seq, part.value().to_vec()))
+                        && !take(&whole)?
+                    {
+                        return Ok(());
+                    }
+                }
             }
+        }
+        if let Some((_, whole)) = frame {
+            take(&whole)?;
         }
         Ok(())
     }
@@ -99,16 +125,32 @@ impl fmt::Debug for Snapshot {
 }
 
 /// One table as of one commit.
-pub struct SnapshotTable(ReadTable);
+pub struct SnapshotTable {
+    rows: ReadTable,
+    table: Table,
+    txn: Arc<ReadTransaction>,
+}
 
 impl SnapshotTable {
+    /// The value, put together if it lies in pieces.
+    fn join<'a>(&self, key: &[u8], value: &'a [u8]) -> Result<Cow<'a, [u8]>, ReadError> {
+        if !pieces::is_cut(self.table, value) {
+            return Ok(Cow::Borrowed(value));
+        }
+        pieces::join(&self.txn.open_table(PIECES)?, self.table, key, value)
+    }
+
     pub fn get<R: Row>(&self, key: &[u8]) -> Result<Option<R>, ReadError> {
-        let value = self.0.get(key)?;
-        Ok(value.map(|value| R::decode(value.value())).transpose()?)
+        let Some(value) = self.rows.get(key)? else { return Ok(None) };
+        Ok(Some(R::decode(&self.join(key, value.value())?)?))
     }
 
     pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.0.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
+        let Some(value) = self.rows.get(key)? else { return Ok(None) };
+        Ok(Some(match self.join(key, value.value())? {
+            Cow::Borrowed(value) => Bytes::copy_from_slice(value),
+            Cow::Owned(value) => value.into(),
+        }))
     }
 
     /// Hands rows from `from` on, in key order, to `take`, until it says no.
@@ -117,13 +159,25 @@ impl SnapshotTable {
         from: &[u8],
         mut take: impl FnMut(&[u8], &[u8]) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
-        for entry in self.0.range(from..)? {
+        for entry in self.rows.range(from..)? {
             let (key, value) = entry?;
-            if !take(key.value(), value.value())? {
+            if !take(key.value(), &self.join(key.value(), value.value())?)? {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn range_below(&self, below: Option<&[u8]>) -> Result<ReadRange, ReadError> {
+        Ok(match below {
+            Some(below) => self.rows.range(..below)?,
+            None => self.rows.range::<&[u8]>(..)?,
+        })
+    }
+
+    /// Rows below `below` (all rows without it), last first.
+    pub(super) fn back(self, below: Option<&[u8]>) -> Result<SnapshotRange, ReadError> {
+        Ok(SnapshotRange { range: self.range_below(below)?, table: self })
     }
 
     /// Hands rows below `below` (all rows without it), last first, to `take`, until it says no.
@@ -132,13 +186,9 @@ impl SnapshotTable {
         below: Option<&[u8]>,
         mut take: impl FnMut(&[u8], &[u8]) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
-        let range = match below {
-            Some(below) => self.0.range(..below)?,
-            None => self.0.range::<&[u8]>(..)?,
-        };
-        for entry in range.rev() {
+        for entry in self.range_below(below)?.rev() {
             let (key, value) = entry?;
-            if !take(key.value(), value.value())? {
+            if !take(key.value(), &self.join(key.value(), value.value())?)? {
                 break;
             }
         }
@@ -176,5 +226,23 @@ impl SnapshotTable {
 impl fmt::Debug for SnapshotTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SnapshotTable")
+    }
+}
+
+/// Rows of one table, last first, as copies.
+pub(super) struct SnapshotRange {
+    range: ReadRange,
+    table: SnapshotTable,
+}
+
+impl Iterator for SnapshotRange {
+    type Item = Result<(Vec<u8>, Vec<u8>), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.range.next_back()?;
+        Some(entry.map_err(ReadError::from).and_then(|(key, value)| {
+            let value = self.table.join(key.value(), value.value())?.into_owned();
+            Ok((key.value().to_vec(), value))
+        }))
     }
 }

@@ -38,10 +38,14 @@ pub enum Table {
     Dedupe = 14,
     /// When rows of `Dedupe` may go.
     DedupeExpiry = 15,
+    /// Files of finished messages.
+    Segments = 16,
+    /// Messages that are in a segment and still here.
+    Sweeps = 17,
 }
 
 impl Table {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Solutions,
         Self::Blobs,
         Self::Settings,
@@ -57,6 +61,8 @@ impl Table {
         Self::Breakers,
         Self::Dedupe,
         Self::DedupeExpiry,
+        Self::Segments,
+        Self::Sweeps,
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
@@ -85,14 +91,31 @@ impl Table {
             Self::Breakers => "breakers",
             Self::Dedupe => "dedupe",
             Self::DedupeExpiry => "dedupe_expiry",
+            Self::Segments => "segments",
+            Self::Sweeps => "sweeps",
         })
     }
 }
 
-/// Frames by sequence number; not journaled itself.
+/// Frames by sequence number and part; not journaled itself.
 pub(super) const JOURNAL: Definition = TableDefinition::new("journal");
+/// What is too long for its own place; not journaled.
+pub(super) const PIECES: Definition = TableDefinition::new("pieces");
 /// Format, identity and head of this node's store; not journaled.
 pub(super) const NODE: Definition = TableDefinition::new("node");
+
+/// Frame and part: a frame lies in pieces.
+pub(super) fn journal_key(seq: u64, part: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&seq.to_be_bytes());
+    key[8..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+pub(super) fn read_journal_key(key: &[u8]) -> Option<(u64, u32)> {
+    let (seq, part) = key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*seq), u32::from_be_bytes(part.try_into().ok()?)))
+}
 
 #[cfg(test)]
 mod tests {
@@ -105,6 +128,6 @@ mod tests {
             assert_eq!(Table::from_number(table as u8), Some(table));
         }
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(16), None);
+        assert_eq!(Table::from_number(18), None);
     }
 }

@@ -19,11 +19,11 @@ use tokio::{
 
 use super::{
     Change, Commit, Config, Kept, SubmitError,
-    catalogue::Catalogue,
     change::ChangeError,
     disk,
     frame::{ApplyError, FrameBuilder, Rows},
     open::Opened,
+    pieces::PIECE_BYTES,
     row::{
         Row, SolutionNo,
         head::{HEAD_KEY, HeadRow},
@@ -31,7 +31,7 @@ use super::{
     sequencer::{Memory, Sequencer},
     signal::{Raised, Signals},
     snapshot::ReadError,
-    table::{JOURNAL, NODE, Table},
+    table::{JOURNAL, NODE, journal_key},
 };
 use crate::model::{
     clock::{Clock, UnixMs},
@@ -404,8 +404,7 @@ impl Writer {
         self.memory.take_over_counts();
         if std::mem::take(&mut self.raised.catalogue) {
             self.catalogue_moved = true;
-            let (solutions, settings) = (rows.table(Table::Solutions), rows.table(Table::Settings));
-            self.memory.catalogue = Arc::new(Catalogue::read(solutions, settings)?);
+            self.memory.catalogue = Arc::new(rows.catalogue()?);
         }
         Ok(())
     }
@@ -415,12 +414,16 @@ impl Writer {
         let bytes = self.frame.bytes();
         let head = HeadRow { position, chain: self.head.chain.next(bytes) };
         let mut journal = txn.open_table(JOURNAL)?;
-        journal.insert(position.seq.to_be_bytes().as_slice(), bytes)?;
+        for (part, bytes) in (0..).zip(bytes.chunks(PIECE_BYTES)) {
+            journal.insert(journal_key(position.seq, part).as_slice(), bytes)?;
+        }
         self.journal.push_back((position.seq, bytes.len() as u64));
         self.journal_bytes += bytes.len() as u64;
         while self.journal_bytes > self.config.journal_bytes && self.journal.len() > 1 {
             let Some((seq, bytes)) = self.journal.pop_front() else { break };
-            journal.remove(seq.to_be_bytes().as_slice())?;
+            for (part, _) in (0..).zip((0..bytes).step_by(PIECE_BYTES)) {
+                journal.remove(journal_key(seq, part).as_slice())?;
+            }
             self.journal_bytes -= bytes;
         }
         let mut node = txn.open_table(NODE)?;

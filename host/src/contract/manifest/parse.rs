@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use super::{
-    Backoff, Blocks, Delivery, Handling, KeySource, Limits, Manifest, Order, Retry, Source,
-    SourceKind,
+    Backoff, Blocks, Delivery, Handling, KeySource, Limits, Manifest, Order, Retention, Retry,
+    Source, SourceKind,
 };
 use crate::{
     contract::{
@@ -26,6 +26,9 @@ const MEMORY_BYTES_MIN: u64 = 1 << 20;
 const ATTEMPTS: Range<u64> = 1..100;
 const DELIVERY_TIMEOUT_MAX: Duration = Duration::from_mins(10);
 const MAX_BACKOFF_MAX: Duration = Duration::from_hours(24);
+const RETENTION: Range<Duration> = Duration::from_mins(1)..Duration::from_hours(100 * 366 * 24);
+const GIB: u64 = 1 << 30;
+const RETENTION_SIZE: Range<u64> = (1 << 20)..(1 << 40);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 const TARGETS_EXAMPLE: &str = r#"["https://crm.example.com"]"#;
@@ -52,6 +55,7 @@ fn read_manifest(document: &Document<'_>) -> Option<Manifest> {
     let handling = read_handling(root.table("handling"));
     let retry = read_retry(root.table("retry"));
     let delivery = read_delivery(root.table("delivery"));
+    let retention = read_retention(root.table("retention"));
     root.finish();
     Some(Manifest {
         name: name?,
@@ -64,6 +68,7 @@ fn read_manifest(document: &Document<'_>) -> Option<Manifest> {
         handling,
         retry,
         delivery,
+        retention,
     })
 }
 
@@ -240,6 +245,13 @@ fn read_retry(mut table: Table<'_>) -> Retry {
     retry
 }
 
+fn read_retention(mut table: Table<'_>) -> Retention {
+    let time = table.duration("time", Retention::default().time, RETENTION);
+    let size = table.span_of("size").map(|_| table.size("size", GIB, RETENTION_SIZE));
+    table.finish();
+    Retention { time, size }
+}
+
 fn read_delivery(mut table: Table<'_>) -> Delivery {
     let timeout = MILLISECOND..DELIVERY_TIMEOUT_MAX;
     let delivery = Delivery {
@@ -323,6 +335,7 @@ kind = "webhook"
                 handling: Handling::default(),
                 retry: Retry { attempts: 5, backoff, ..Retry::default() },
                 delivery: Delivery { attempts: 10, timeout: Duration::from_secs(30), backoff },
+                retention: Retention { time: Duration::from_hours(720), size: None },
             }
         );
     }
@@ -371,6 +384,10 @@ attempts = 100
 timeout = "10m"
 backoff = "2s"
 max_backoff = "2s"
+
+[retention]
+time = "7d"
+size = "2GiB"
 "#,
         )
         .unwrap();
@@ -397,6 +414,8 @@ max_backoff = "2s"
         let backoff = Backoff { first: Duration::from_secs(2), max: Duration::from_secs(2) };
         let timeout = Duration::from_mins(10);
         assert_eq!(manifest.delivery, Delivery { attempts: 100, timeout, backoff });
+        let (time, size) = (Duration::from_hours(7 * 24), Some(2 << 30));
+        assert_eq!(manifest.retention, Retention { time, size });
     }
 
     #[test]

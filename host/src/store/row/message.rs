@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{SolutionNo, row};
+use super::{Row, RowError, SolutionNo, row};
 use crate::model::{
     clock::UnixMs,
     message::{Content, Message, MessageId},
@@ -31,6 +31,26 @@ pub struct MessageRow {
 }
 
 row!(MessageRow, "message", version 1);
+
+/// What a message row begins with.
+#[derive(Debug, Deserialize)]
+pub struct MessageHead {
+    pub solution: Name,
+    pub solution_no: SolutionNo,
+}
+
+impl MessageHead {
+    /// Reads no further than it must: the body stays where it is.
+    pub fn decode(row: &[u8]) -> Result<Self, RowError> {
+        let damaged = RowError { kind: MessageRow::KIND, version: row.first().copied() };
+        match row.split_first() {
+            Some((&MessageRow::VERSION, rest)) => {
+                postcard::take_from_bytes(rest).map(|(head, _)| head).map_err(|_| damaged)
+            }
+            _ => Err(damaged),
+        }
+    }
+}
 
 impl MessageRow {
     pub fn into_message(self, id: MessageId) -> Message {
@@ -67,5 +87,8 @@ mod tests {
         };
         let bytes = b"\x01\x01a\x01\x01b\x02\x01\x03\x00\x00\x01\x01h\x01v\x01\x01t\x00\x03xyz";
         check_round_trip(&row, bytes);
+        let head = MessageHead::decode(bytes).unwrap();
+        assert_eq!((head.solution, head.solution_no), (row.solution, row.solution_no));
+        MessageHead::decode(b"\x02").unwrap_err();
     }
 }

@@ -219,7 +219,7 @@ impl Tables {
                 self.dedupe_expiry.insert(key.to_vec());
             }
             Table::Breakers => drop(read::<BreakerRow>(value)?),
-            Table::Settings | Table::Schedules => {}
+            Table::Settings | Table::Schedules | Table::Segments | Table::Sweeps => {}
         }
         Ok(())
     }

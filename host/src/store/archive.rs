@@ -1,0 +1,81 @@
+//! The folder of segments: which file is which, and those that were read lately.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use uuid::Uuid;
+
+use super::{
+    row::segment::SegmentKey,
+    segment::{Segment, SegmentError},
+};
+
+/// Segments that stay open, with their indexes in memory.
+const OPEN_MAX: usize = 64;
+const ENDING: &str = "seg";
+
+/// The segments of a store.
+#[derive(Debug)]
+pub struct Archive {
+    dir: PathBuf,
+    /// The last used one is last. Held for moments.
+    open: Mutex<Vec<(SegmentKey, Arc<Segment>)>>,
+}
+
+impl Archive {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, open: Mutex::default() }
+    }
+
+    /// Where the file of a segment is, or will be; makes the folder.
+    pub fn place(&self, key: SegmentKey) -> Result<PathBuf, SegmentError> {
+        fs::create_dir_all(&self.dir)
+            .map_err(|source| SegmentError::Io { file: self.dir.clone(), source })?;
+        Ok(self.path(key))
+    }
+
+    fn path(&self, key: SegmentKey) -> PathBuf {
+        let first = Uuid::from_bytes(key.first.0);
+        self.dir.join(format!("{:08}-{first}.{ENDING}", key.solution_no))
+    }
+
+    pub fn open(&self, key: SegmentKey) -> Result<Arc<Segment>, SegmentError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let segment = match open.iter().position(|(other, _)| *other == key) {
+            Some(place) => open.remove(place).1,
+            None => Arc::new(Segment::open(&self.path(key))?),
+        };
+        open.push((key, segment.clone()));
+        if open.len() > OPEN_MAX {
+            open.remove(0);
+        }
+        Ok(segment)
+    }
+
+    /// Deletes files that are no part of the store: those whose time is over, and what a crash left.
+    pub fn clean(&self, known: &BTreeSet<SegmentKey>) -> io::Result<()> {
+        let known: BTreeSet<PathBuf> = known.iter().map(|key| self.path(*key)).collect();
+        let files = match fs::read_dir(&self.dir) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for file in files {
+            let path = file?.path();
+            if is_ours(&path) && !known.contains(&path) {
+                fs::remove_file(&path)?;
+            }
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(key, _)| known.contains(&self.path(*key)));
+        Ok(())
+    }
+}
+
+fn is_ours(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == ENDING || ending == "new")
+}
