@@ -24,6 +24,7 @@ mod pieces;
 pub mod records;
 pub mod segment;
 pub mod row;
+mod rows;
 pub mod sequencer;
 pub mod signal;
 pub mod snapshot;

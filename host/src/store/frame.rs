@@ -8,15 +8,7 @@
 //!
 //! Operations are values, not statements: applying them needs no decision, so primary and standby run the same lines.
 
-use std::borrow::Cow;
-
-use redb::StorageError;
-
-use super::{
-    Catalogue, pieces,
-    snapshot::ReadError,
-    table::{PIECES, Table},
-};
+use super::table::Table;
 use crate::model::{clock::UnixMs, position::Position};
 
 const VERSION: u8 = 1;
@@ -134,6 +126,13 @@ impl<'a> Frame<'a> {
 #[derive(Debug, Clone)]
 pub struct Ops<'a>(&'a [u8]);
 
+impl Ops<'_> {
+    /// Bytes that were not read yet.
+    pub fn rest(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl<'a> Iterator for Ops<'a> {
     type Item = Result<Op<'a>, FrameError>;
 
@@ -188,75 +187,6 @@ fn read_bytes(bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
 fn read_u64(bytes: &[u8]) -> Result<(u64, &[u8]), FrameError> {
     let (first, rest) = bytes.split_first_chunk().ok_or(FrameError::Short)?;
     Ok((u64::from_be_bytes(*first), rest))
-}
-
-/// Where operations become rows: the open tables of one write transaction.
-pub(super) struct Rows<'txn> {
-    tables: Vec<Open<'txn>>,
-    pieces: Open<'txn>,
-}
-
-type Open<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
-
-/// Applying a frame went wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-impl<'txn> Rows<'txn> {
-    pub(super) fn open(txn: &'txn redb::WriteTransaction) -> Result<Self, redb::TableError> {
-        let open = |table: Table| txn.open_table(table.definition());
-        let tables = Table::ALL.into_iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { tables, pieces: txn.open_table(PIECES)? })
-    }
-
-    pub(super) fn table(&self, table: Table) -> &Open<'txn> {
-        &self.tables[table.index()]
-    }
-
-    /// The value of a row, put together if it lies in pieces.
-    pub(super) fn join<'a>(
-        &self,
-        table: Table,
-        key: &[u8],
-        value: &'a [u8],
-    ) -> Result<Cow<'a, [u8]>, ReadError> {
-        pieces::join(&self.pieces, table, key, value)
-    }
-
-    pub(super) fn catalogue(&self) -> Result<Catalogue, ReadError> {
-        Catalogue::read(self.table(Table::Solutions), self.table(Table::Settings), &self.pieces)
-    }
-
-    /// Does what the operations say, in order.
-    pub(super) fn apply(&mut self, ops: Ops<'_>) -> Result<(), ApplyError> {
-        for op in ops {
-            match op? {
-                Op::Put { table, key, value } => self.put(table, key, value)?,
-                Op::Delete { table, key } => self.delete(table, key)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        let kept = pieces::cut(&mut self.pieces, table, key, value)?;
-        if let Some(old) = self.tables[table.index()].insert(key, &*kept)? {
-            pieces::forget(&mut self.pieces, table, key, old.value(), value.len())?;
-        }
-        Ok(())
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StorageError> {
-        if let Some(old) = self.tables[table.index()].remove(key)? {
-            pieces::forget(&mut self.pieces, table, key, old.value(), 0)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

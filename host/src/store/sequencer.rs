@@ -9,14 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use redb::ReadableTable;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::{
     Catalogue,
     change::{ChangeError, Refusal},
-    frame::{FrameBuilder, Rows},
+    frame::FrameBuilder,
     row::{ORDINAL_BITS, Ordinal, Row, SolutionNo},
+    rows::Rows,
     signal::Raised,
     snapshot::ReadError,
     table::Table,
@@ -85,30 +85,22 @@ impl Sequencer<'_, '_> {
     }
 
     pub fn get<R: Row>(&self, table: Table, key: &[u8]) -> Result<Option<R>, ChangeError> {
-        let value = self.rows.table(table).get(key).map_err(ReadError::from)?;
-        let Some(value) = value else { return Ok(None) };
-        let whole = self.rows.join(table, key, value.value())?;
-        Ok(Some(R::decode(&whole).map_err(ReadError::from)?))
+        let row = self.rows.read(self.frame.bytes(), table, key, R::decode)?;
+        Ok(row.transpose().map_err(ReadError::from)?)
     }
 
     pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool, ChangeError> {
-        Ok(self.rows.table(table).get(key).map_err(ReadError::from)?.is_some())
+        Ok(self.rows.read(self.frame.bytes(), table, key, |_| ())?.is_some())
     }
 
     /// Keys and values from `from` on, in order, while `take` says so.
     pub fn scan(
-        &self,
+        &mut self,
         table: Table,
         from: &[u8],
-        mut take: impl FnMut(&[u8], &[u8]) -> bool,
+        take: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), ChangeError> {
-        for entry in self.rows.table(table).range(from..).map_err(ReadError::from)? {
-            let (key, value) = entry.map_err(ReadError::from)?;
-            if !take(key.value(), &self.rows.join(table, key.value(), value.value())?) {
-                break;
-            }
-        }
-        Ok(())
+        Ok(self.rows.scan(self.frame.bytes(), table, from, take)?)
     }
 
     pub fn put<R: Row>(&mut self, table: Table, key: &[u8], row: &R) {

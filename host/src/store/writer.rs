@@ -21,13 +21,14 @@ use super::{
     Change, Commit, Config, Kept, SubmitError,
     change::ChangeError,
     disk,
-    frame::{ApplyError, FrameBuilder, Rows},
+    frame::FrameBuilder,
     open::Opened,
     pieces::PIECE_BYTES,
     row::{
         Row, SolutionNo,
         head::{HEAD_KEY, HeadRow},
     },
+    rows::{ApplyError, Rows},
     sequencer::{Memory, Sequencer},
     signal::{Raised, Signals},
     snapshot::ReadError,
@@ -359,6 +360,7 @@ impl Writer {
                 gathered => gathered,
             };
         }
+        rows.bring_all(self.frame.bytes()).map_err(ApplyError::from)?;
         drop(rows);
         if self.frame.is_empty() {
             // Every change was refused or had nothing to do.
@@ -400,11 +402,11 @@ impl Writer {
             }
         }
         self.changes += 1;
-        rows.apply(self.frame.ops_since(mark))?;
+        rows.gather(self.frame.ops_since(mark), self.frame.len()).map_err(ApplyError::from)?;
         self.memory.take_over_counts();
         if std::mem::take(&mut self.raised.catalogue) {
             self.catalogue_moved = true;
-            self.memory.catalogue = Arc::new(rows.catalogue()?);
+            self.memory.catalogue = Arc::new(rows.catalogue(self.frame.bytes())?);
         }
         Ok(())
     }

@@ -1,0 +1,313 @@
+//! Where operations become rows: the open tables of one write transaction.
+//!
+//! Operations are gathered and brought to the tables together, table by table in the order of their keys: a row that is
+//! written twice in a commit is written once, what is added at a table's end fills its pages, and a stretch of rows that
+//! goes is cut out at once. Reading sees what was gathered.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use redb::{CursorError, ReadableTable, StorageError};
+
+use super::{
+    Catalogue,
+    frame::{FrameError, Op, Ops},
+    pieces,
+    snapshot::ReadError,
+    table::{PIECES, Table},
+};
+
+/// From so many on, rows that are deleted in a row are cut out together.
+const STRETCH: usize = 8;
+/// So many other rows may lie between two of them.
+const OTHERS: usize = 4;
+
+type Open<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
+
+/// What a row will be: where its value lies in the frame, or gone.
+type Pending = Option<Range<usize>>;
+
+pub(super) struct Rows<'txn> {
+    tables: Vec<Open<'txn>>,
+    pieces: Open<'txn>,
+    /// By table and key.
+    gathered: Vec<BTreeMap<Vec<u8>, Pending>>,
+}
+
+/// Applying a frame went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl<'txn> Rows<'txn> {
+    pub fn open(txn: &'txn redb::WriteTransaction) -> Result<Self, redb::TableError> {
+        let open = |table: Table| txn.open_table(table.definition());
+        let tables = Table::ALL.into_iter().map(open).collect::<Result<_, _>>()?;
+        let gathered = vec![BTreeMap::new(); Table::ALL.len()];
+        Ok(Self { tables, pieces: txn.open_table(PIECES)?, gathered })
+    }
+
+    /// Takes in the last operations of a frame that is `frame_len` bytes long so far.
+    pub fn gather(&mut self, mut ops: Ops<'_>, frame_len: usize) -> Result<(), FrameError> {
+        while let Some(op) = ops.next() {
+            let end = frame_len - ops.rest();
+            let (table, key, pending) = match op? {
+                Op::Put { table, key, value } => (table, key, Some(end - value.len()..end)),
+                Op::Delete { table, key } => (table, key, None),
+            };
+            self.gathered[table.index()].insert(key.to_vec(), pending);
+        }
+        Ok(())
+    }
+
+    /// Hands a row to `read`, if there is one.
+    pub fn read<T>(
+        &self,
+        frame: &[u8],
+        table: Table,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, ReadError> {
+        if let Some(pending) = self.gathered[table.index()].get(key) {
+            return Ok(pending.clone().map(|value| read(&frame[value])));
+        }
+        let Some(value) = self.tables[table.index()].get(key)? else { return Ok(None) };
+        Ok(Some(read(&pieces::join(&self.pieces, table, key, value.value())?)))
+    }
+
+    /// Keys and values from `from` on, in order, while `take` says so.
+    pub fn scan(
+        &mut self,
+        frame: &[u8],
+        table: Table,
+        from: &[u8],
+        mut take: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), ReadError> {
+        self.bring(frame, table)?;
+        for entry in self.tables[table.index()].range(from..)? {
+            let (key, value) = entry?;
+            if !take(key.value(), &pieces::join(&self.pieces, table, key.value(), value.value())?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn catalogue(&mut self, frame: &[u8]) -> Result<Catalogue, ReadError> {
+        self.bring(frame, Table::Solutions)?;
+        self.bring(frame, Table::Settings)?;
+        let [solutions, settings] =
+            [Table::Solutions, Table::Settings].map(|table| &self.tables[table.index()]);
+        Catalogue::read(solutions, settings, &self.pieces)
+    }
+
+    /// Brings all that was gathered to the tables.
+    pub fn bring_all(&mut self, frame: &[u8]) -> Result<(), StorageError> {
+        Table::ALL.into_iter().try_for_each(|table| self.bring(frame, table))
+    }
+
+    fn bring(&mut self, frame: &[u8], table: Table) -> Result<(), StorageError> {
+        let gathered = std::mem::take(&mut self.gathered[table.index()]);
+        if gathered.is_empty() {
+            return Ok(());
+        }
+        let last = self.tables[table.index()].last()?.map(|(key, _)| key.value().to_vec());
+        let mut going = Vec::new();
+        let mut added = Vec::new();
+        for (key, pending) in gathered {
+            let Some(value) = pending else {
+                going.push(key);
+                continue;
+            };
+            self.delete(table, &mut going)?;
+            if last.as_ref().is_none_or(|last| *last < key) {
+                added.push((key, value));
+            } else {
+                self.put(table, &key, &frame[value])?;
+            }
+        }
+        self.delete(table, &mut going)?;
+        self.append(table, frame, added)
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        let kept = pieces::cut(&mut self.pieces, table, key, value)?;
+        if let Some(old) = self.tables[table.index()].insert(key, &*kept)? {
+            pieces::forget(&mut self.pieces, table, key, old.value(), value.len())?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows behind all others of a table.
+    fn append(
+        &mut self,
+        table: Table,
+        frame: &[u8],
+        added: Vec<(Vec<u8>, Range<usize>)>,
+    ) -> Result<(), StorageError> {
+        if added.is_empty() {
+            return Ok(());
+        }
+        let end = std::ops::Bound::<&[u8]>::Unbounded;
+        let mut cursor = self.tables[table.index()].upper_bound_mut(end)?;
+        for (key, value) in added {
+            let kept = pieces::cut(&mut self.pieces, table, &key, &frame[value])?;
+            cursor.insert_before(key.as_slice(), &*kept).map_err(|error| match error {
+                CursorError::Storage(error) => error,
+                other => unreachable!("keys are in order and behind the last: {other}"),
+            })?;
+        }
+        cursor.close()
+    }
+
+    /// Deletes rows whose keys are in order; none is left in `keys`.
+    fn delete(&mut self, table: Table, keys: &mut Vec<Vec<u8>>) -> Result<(), StorageError> {
+        let keys = std::mem::take(keys);
+        if keys.len() < STRETCH {
+            return self.delete_each(table, &keys);
+        }
+        let mut rest = keys.as_slice();
+        while !rest.is_empty() {
+            let (stretch, after) = rest.split_at(self.stretch(table, rest)?);
+            if stretch.len() < STRETCH {
+                self.delete_each(table, stretch)?;
+            } else {
+                self.cut_out(table, stretch)?;
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// How many of the keys, at least one, lie together with few others between them.
+    fn stretch(&self, table: Table, keys: &[Vec<u8>]) -> Result<usize, StorageError> {
+        let mut found = 0;
+        let mut others = 0;
+        for entry in self.tables[table.index()].range(keys[0].as_slice()..)? {
+            let (key, _) = entry?;
+            // Those before it are not there at all.
+            found +=
+                keys[found..].iter().take_while(|other| other.as_slice() < key.value()).count();
+            match keys.get(found) {
+                Some(next) if next.as_slice() == key.value() => (found, others) = (found + 1, 0),
+                Some(_) if others < OTHERS => others += 1,
+                _ => return Ok(found),
+            }
+        }
+        Ok(keys.len())
+    }
+
+    fn delete_each(&mut self, table: Table, keys: &[Vec<u8>]) -> Result<(), StorageError> {
+        for key in keys {
+            if let Some(old) = self.tables[table.index()].remove(key.as_slice())? {
+                pieces::forget(&mut self.pieces, table, key, old.value(), 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cut_out(&mut self, table: Table, keys: &[Vec<u8>]) -> Result<(), StorageError> {
+        let [first, .., last] = keys else { return self.delete_each(table, keys) };
+        let mut rest = keys;
+        let mut in_pieces = Vec::new();
+        let mut goes = |key: &[u8], value: &[u8]| {
+            let passed = rest.iter().take_while(|other| other.as_slice() < key).count();
+            rest = &rest[passed..];
+            let goes = rest.first().is_some_and(|next| next.as_slice() == key);
+            if goes && pieces::is_cut(table, value) {
+                in_pieces.push((key.to_vec(), value.to_vec()));
+            }
+            goes
+        };
+        let range = first.as_slice()..=last.as_slice();
+        self.tables[table.index()].retain_in(range, |key, value| !goes(key, value))?;
+        for (key, stub) in in_pieces {
+            pieces::forget(&mut self.pieces, table, &key, &stub, 0)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use redb::{Database, ReadableDatabase, backends::InMemoryBackend};
+
+    use super::*;
+    use crate::{
+        model::position::Position,
+        store::{frame::FrameBuilder, pieces::PIECE_BYTES},
+    };
+
+    /// Key, and what it becomes: bytes of that length, or nothing.
+    type Step = (u16, Option<usize>);
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let length = prop_oneof![8 => 1_usize..50, 1 => PIECE_BYTES..3 * PIECE_BYTES];
+        let step = |keys| (keys, prop::option::weighted(0.6, length.clone()));
+        let spread = prop::collection::vec(step((0_u16..300).boxed()), 0..60);
+        // Stretches that come, and stretches that go.
+        let stretch = (0_u16..300, 1_u16..80, any::<bool>()).prop_map(|(from, count, comes)| {
+            (from..from + count).map(|key| (key, comes.then_some(9))).collect::<Vec<Step>>()
+        });
+        prop_oneof![spread, stretch]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn rows_are_what_the_operations_say(
+            commits in prop::collection::vec(prop::collection::vec(steps(), 1..3), 1..8),
+            reads in prop::collection::vec(0_u16..300, 10),
+        ) {
+            let table = Table::Messages;
+            let db = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+            let mut model = BTreeMap::<Vec<u8>, Vec<u8>>::new();
+            let mut frame = FrameBuilder::default();
+            for changes in commits {
+                frame.begin(Position { epoch: 1, seq: 1 }, 0);
+                let txn = db.begin_write().unwrap();
+                let mut rows = Rows::open(&txn).unwrap();
+                for change in changes {
+                    let mark = frame.mark();
+                    for (key, length) in change {
+                        let key = key.to_be_bytes();
+                        if let Some(length) = length {
+                            let value = vec![1 + (length % 250) as u8; length];
+                            frame.put(table, &key, &value);
+                            model.insert(key.to_vec(), value);
+                        } else {
+                            frame.delete(table, &key);
+                            model.remove(key.as_slice());
+                        }
+                    }
+                    rows.gather(frame.ops_since(mark), frame.len()).unwrap();
+                    for key in &reads {
+                        let key = key.to_be_bytes();
+                        let read = rows.read(frame.bytes(), table, &key, <[u8]>::to_vec).unwrap();
+                        prop_assert_eq!(read.as_ref(), model.get(key.as_slice()));
+                    }
+                }
+                rows.bring_all(frame.bytes()).unwrap();
+                let mut found = BTreeMap::new();
+                rows.scan(frame.bytes(), table, &[], |key, value| {
+                    found.insert(key.to_vec(), value.to_vec());
+                    true
+                }).unwrap();
+                prop_assert_eq!(&found, &model);
+                drop(rows);
+                txn.commit().unwrap();
+                let pieces = db.begin_read().unwrap().open_table(PIECES).unwrap();
+                let cut = |value: &Vec<u8>| match value.len() {
+                    len if len > PIECE_BYTES => len.div_ceil(PIECE_BYTES) as u64,
+                    _ => 0,
+                };
+                let expected: u64 = model.values().map(cut).sum();
+                prop_assert_eq!(redb::ReadableTableMetadata::len(&pieces).unwrap(), expected);
+            }
+        }
+    }
+}
