@@ -1,162 +1,223 @@
-//! Web hooks, accepted durably and handled, beside a bare hyper server that keeps nothing.
+//! Web hooks, accepted durably and handled, beside what the machine can do and beside other programs that take them.
 //!
-//! `cargo bench -p tandem-tests --bench hooks [-- --seconds N --rounds N --connections 1,64,512]`
+//! `cargo bench -p tandem-tests --bench hooks [-- --seconds N --rounds N --connections 1,64,512 --only NAME,… --install]`
 //!
-//! Both run as processes of their own on loopback; the same load generator sends the same 1 KiB body in alternating
-//! rounds. Handling is fixture `lean`: state get and set, and one effect or none. Figures are medians over the rounds.
+//! All run as processes of their own on loopback, one at a time, in alternating rounds; the same load generator sends the
+//! same 1 KiB body. Figures are medians over the rounds. What comes from npm is installed below `target`; who is not
+//! there is left out, and said at the end.
 
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     clippy::print_stdout,
     reason = "a bench prints, waits for processes, and counts far below these bounds"
 )]
 
 use std::{
+    collections::BTreeMap,
     env,
     error::Error,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 #[path = "hooks/bare.rs"]
 mod bare;
+#[path = "hooks/graphile.rs"]
+mod graphile;
+#[path = "hooks/limits.rs"]
+mod limits;
 #[path = "hooks/load.rs"]
 mod load;
+#[path = "hooks/machine.rs"]
+mod machine;
 #[path = "hooks/node.rs"]
 mod node;
+#[path = "hooks/node_red.rs"]
+mod node_red;
+#[path = "hooks/npm.rs"]
+mod npm;
+#[path = "hooks/plan.rs"]
+mod plan;
+#[path = "hooks/postgres.rs"]
+mod postgres;
+#[path = "hooks/process.rs"]
+mod process;
+#[path = "hooks/report.rs"]
+mod report;
 
-use load::Figures;
+use bare::Bare;
+use graphile::Graphile;
+use load::Load;
+use node::{Commit, Effect, Node};
+use node_red::NodeRed;
+use plan::Plan;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-struct Plan {
-    seconds: u64,
-    rounds: usize,
-    connections: Vec<usize>,
+/// Where web hooks are sent, whoever takes them.
+const PATH: &str = "/hooks/lean/in";
+/// Sent before what counts.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Until what was accepted is handled, at most.
+const DRAIN: Duration = Duration::from_mins(10);
+
+/// Takes web hooks at [`PATH`].
+trait Server {
+    fn address(&self) -> SocketAddr;
+
+    /// Waits until all that was accepted is handled. Who handles before answering has nothing to wait for.
+    fn wait_until_idle(&self, _patience: Duration) -> Outcome<()> {
+        Ok(())
+    }
 }
+
+/// What one round came to.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Messages in a second, while they were sent.
+    accepted: f64,
+    /// Messages in a second, from the first that was sent to the last that was handled.
+    handled: f64,
+    /// From a request to its answer.
+    p50: Duration,
+    p99: Duration,
+}
+
+/// What is measured under one name.
+#[derive(Clone, Copy)]
+enum Subject {
+    Limit(fn(Duration) -> Outcome<Round>),
+    Server(fn() -> Outcome<Box<dyn Server>>),
+}
+
+type Named = (&'static str, Subject);
+
+/// What the others are compared with.
+const OURS: &str = "tandem, one outbox entry";
+
+const FDATASYNC: Named = ("4 KiB and fdatasync", Subject::Limit(limits::fdatasync));
+
+const SERVERS: [Named; 7] = [
+    ("bare hyper", Subject::Server(|| Ok(Box::new(Bare::start()?)))),
+    ("tandem", Subject::Server(|| Node::start(Effect::None, Commit::Safe))),
+    (OURS, Subject::Server(|| Node::start(Effect::Kept, Commit::Safe))),
+    ("tandem, one delivery", Subject::Server(|| Node::start(Effect::Delivered, Commit::Safe))),
+    ("Node-RED", Subject::Server(NodeRed::start)),
+    ("graphile-worker", Subject::Server(|| Graphile::start(graphile::ONE_BY_ONE))),
+    ("graphile-worker, batching", Subject::Server(|| Graphile::start(graphile::BATCHING))),
+];
+
+/// Of the connections that send batches.
+const BATCH_CONNECTIONS: usize = 8;
+
+const BATCHES: [Named; 5] = [
+    ("redb", Subject::Limit(|time| limits::redb(Commit::Safe, time))),
+    ("redb, fast", Subject::Limit(|time| limits::redb(Commit::Fast, time))),
+    ("tandem", Subject::Server(|| Node::start(Effect::None, Commit::Safe))),
+    (OURS, Subject::Server(|| Node::start(Effect::Kept, Commit::Safe))),
+    ("tandem, one outbox entry, fast", Subject::Server(|| Node::start(Effect::Kept, Commit::Fast))),
+];
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = env::args().skip(1).collect();
     if let [flag, address] = args.as_slice()
-        && flag == "--serve-bare"
+        && flag == bare::SERVE
     {
         return bare::serve(address.parse()?);
     }
-    let plan = plan(&args)?;
-    println!("connections  server              per second      p50 ms      p99 ms   of bare");
+    let plan = Plan::from(&args)?;
+    if plan.install {
+        machine::install()?;
+    }
+    println!("{}", machine::describe()?);
+    let mut bench = Bench { plan: &plan, left_out: BTreeMap::new() };
     for &connections in &plan.connections {
-        let (mut bare, mut plain, mut effect) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..plan.rounds {
-            bare.push(measure_bare(&plan, connections)?);
-            plain.push(measure_node(&plan, connections, Effect::None)?);
-            effect.push(measure_node(&plan, connections, Effect::Delivered)?);
-        }
-        let bare = print(connections, "bare hyper", bare, None);
-        print(connections, "tandem", plain, Some(bare));
-        print(connections, "tandem, one effect", effect, Some(bare));
+        let load = Load { connections, messages: 1 };
+        let limits = if connections == 1 { [FDATASYNC].as_slice() } else { &[] };
+        bench.compare(load, &[limits, &SERVERS].concat());
     }
-    Ok(())
+    bench.compare(Load { connections: BATCH_CONNECTIONS, messages: load::BATCH }, &BATCHES);
+    bench.end()
 }
 
-fn plan(args: &[String]) -> Outcome<Plan> {
-    let mut plan = Plan { seconds: 5, rounds: 3, connections: vec![1, 64, 512] };
-    let mut args = args.iter().filter(|arg| *arg != "--bench");
-    while let Some(flag) = args.next() {
-        let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
-        match flag.as_str() {
-            "--seconds" => plan.seconds = value.parse()?,
-            "--rounds" => plan.rounds = value.parse()?,
-            "--connections" => {
-                plan.connections = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
+struct Bench<'a> {
+    plan: &'a Plan,
+    /// With why.
+    left_out: BTreeMap<&'static str, String>,
+}
+
+impl Bench<'_> {
+    fn compare(&mut self, load: Load, subjects: &[Named]) {
+        let wanted = subjects.iter().filter(|(name, _)| self.plan.wants(name));
+        let mut rows: Vec<_> = wanted.map(|named| (named, Vec::new())).collect();
+        for _ in 0..self.plan.rounds {
+            for (named, rounds) in &mut rows {
+                let (name, subject) = **named;
+                if self.left_out.contains_key(name) {
+                    continue;
+                }
+                match self.measure(subject, load) {
+                    Ok(round) => rounds.push(round),
+                    Err(error) => {
+                        eprintln!("{name} is left out: {error}");
+                        self.left_out.insert(name, error.to_string());
+                    }
+                }
             }
-            other => return Err(format!("{other} is not known").into()),
         }
+        let medians = rows.iter().filter_map(|((name, _), rounds)| Some((*name, median(rounds)?)));
+        report::print(load, &medians.collect::<Vec<_>>());
     }
-    Ok(plan)
-}
 
-/// What handling asks for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    None,
-    /// One HTTP request to a bare hyper server.
-    Delivered,
-}
-
-fn measure_bare(plan: &Plan, connections: usize) -> Outcome<Figures> {
-    let (_server, address) = spawn_bare()?;
-    load::run(address, "/hooks/lean/in", connections, Duration::from_secs(plan.seconds))
-}
-
-fn measure_node(plan: &Plan, connections: usize, effect: Effect) -> Outcome<Figures> {
-    let (_sink, sink) = spawn_bare()?;
-    let node = node::Node::start()?;
-    if effect == Effect::Delivered {
-        node.set("sink", &format!("\"http://{sink}/\""))?;
+    fn measure(&self, subject: Subject, load: Load) -> Outcome<Round> {
+        let time = Duration::from_secs(self.plan.seconds);
+        let server = match subject {
+            Subject::Limit(measure) => return measure(time),
+            Subject::Server(start) => start()?,
+        };
+        load.send(server.address(), WARM_UP)?;
+        server.wait_until_idle(DRAIN)?;
+        let began = Instant::now();
+        let sent = load.send(server.address(), time)?;
+        server.wait_until_idle(DRAIN)?;
+        let per_second = |took: Duration| sent.messages as f64 / took.as_secs_f64();
+        Ok(Round {
+            accepted: per_second(sent.took),
+            handled: per_second(began.elapsed()),
+            p50: sent.p50,
+            p99: sent.p99,
+        })
     }
-    let began = Instant::now();
-    let mut figures =
-        load::run(node.address, "/hooks/lean/in", connections, Duration::from_secs(plan.seconds))?;
-    // What was accepted counts only when it is handled and delivered.
-    node.wait_until_idle(effect == Effect::Delivered)?;
-    let all = began.elapsed().as_secs_f64();
-    figures.per_second = figures.count as f64 / all;
-    Ok(figures)
-}
 
-/// The processes die with it.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn spawn_bare() -> Outcome<(Process, SocketAddr)> {
-    let address = free_address()?;
-    let mut command = Command::new(env::current_exe()?);
-    command.args(["--serve-bare", &address.to_string()]).stdin(Stdio::null());
-    let process = Process(command.spawn()?);
-    wait_for(address)?;
-    Ok((process, address))
-}
-
-fn free_address() -> Outcome<SocketAddr> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-fn wait_for(address: SocketAddr) -> Outcome<()> {
-    let until = Instant::now() + Duration::from_secs(20);
-    while std::net::TcpStream::connect(address).is_err() {
-        if Instant::now() > until {
-            return Err(format!("nothing listens on {address}").into());
+    fn end(self) -> Outcome<()> {
+        if self.left_out.is_empty() {
+            return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(10));
+        let names: Vec<_> = self.left_out.into_keys().collect();
+        Err(format!("left out: {}; see above", names.join(", ")).into())
     }
-    Ok(())
 }
 
-fn print(connections: usize, server: &str, mut rounds: Vec<Figures>, bare: Option<f64>) -> f64 {
-    rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    let Figures { per_second, p50, p99, .. } = rounds[rounds.len() / 2];
-    let ratio = bare.map_or_else(String::new, |bare| format!("{:.2}", per_second / bare));
-    println!(
-        "{connections:>11}  {server:<18} {per_second:>11.0} {:>11.2} {:>11.2} {ratio:>9}",
-        p50.as_secs_f64() * 1000.0,
-        p99.as_secs_f64() * 1000.0,
-    );
-    per_second
+/// Of each figure by itself.
+fn median(rounds: &[Round]) -> Option<Round> {
+    fn of<T: PartialOrd>(mut values: Vec<T>) -> Option<T> {
+        values.sort_by(|a, b| a.partial_cmp(b).expect("figures are numbers"));
+        let middle = values.len() / 2;
+        values.into_iter().nth(middle)
+    }
+    Some(Round {
+        accepted: of(rounds.iter().map(|round| round.accepted).collect())?,
+        handled: of(rounds.iter().map(|round| round.handled).collect())?,
+        p50: of(rounds.iter().map(|round| round.p50).collect())?,
+        p99: of(rounds.iter().map(|round| round.p99).collect())?,
+    })
 }
 
-/// The workspace's folder, where fixtures are.
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member of the workspace").to_owned()
+/// Of times in order.
+fn quantile(times: &[Duration], share: f64) -> Duration {
+    times[((times.len() - 1) as f64 * share) as usize]
 }

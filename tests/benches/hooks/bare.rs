@@ -1,6 +1,6 @@
 //! hyper that reads a body and answers 202, and keeps nothing: the limit.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, env, net::SocketAddr, process::Command};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,7 +9,35 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use crate::Outcome;
+use crate::{
+    Outcome, Server,
+    process::{Process, free_address, wait_for_hook},
+};
+
+/// What makes this program such a server; the address follows.
+pub const SERVE: &str = "--serve-bare";
+
+pub struct Bare {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Bare {
+    /// As a process of its own.
+    pub fn start() -> Outcome<Self> {
+        let address = free_address()?;
+        let mut command = Command::new(env::current_exe()?);
+        let process = Process::spawn(command.args([SERVE, &address.to_string()]))?;
+        wait_for_hook("the bare server", address)?;
+        Ok(Self { address, _process: process })
+    }
+}
+
+impl Server for Bare {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
 
 #[tokio::main]
 #[expect(clippy::disallowed_methods, reason = "nothing stops it but its end")]

@@ -1,4 +1,4 @@
-//! Senders in a closed loop: each connection sends the next message when it has the receipt of the last.
+//! Senders in a closed loop: each connection sends the next request when it has the answer to the last.
 
 use std::{
     net::SocketAddr,
@@ -11,51 +11,68 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::Outcome;
+use crate::{Outcome, PATH, quantile};
 
-const BODY_BYTES: usize = 1024;
+/// Of one message's body, a JSON object.
+pub const BODY_BYTES: usize = 1024;
+/// Messages of one batch.
+pub const BATCH: usize = 100;
 
-/// What one round came to.
+/// Holds the answer to a batch.
+const ANSWER_BYTES: usize = 32 * 1024;
+
 #[derive(Debug, Clone, Copy)]
-pub struct Figures {
-    pub count: usize,
-    pub per_second: f64,
+pub struct Load {
+    pub connections: usize,
+    /// In one request: one, or more as lines of JSON.
+    pub messages: usize,
+}
+
+/// What was sent and answered.
+#[derive(Debug)]
+pub struct Sent {
+    pub messages: usize,
+    pub took: Duration,
+    /// From sending a request to its whole answer.
     pub p50: Duration,
     pub p99: Duration,
 }
 
-#[tokio::main(flavor = "current_thread")]
-pub async fn run(
-    address: SocketAddr,
-    path: &str,
-    connections: usize,
-    time: Duration,
-) -> Outcome<Figures> {
-    let body = "x".repeat(BODY_BYTES);
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: text/plain\r\n\
-         content-length: {BODY_BYTES}\r\n\r\n{body}"
-    );
-    let request: &'static [u8] = request.into_bytes().leak();
-    let began = Instant::now();
-    let until = began + time;
-    let mut senders = JoinSet::new();
-    for _ in 0..connections {
-        senders.spawn(send(address, request, until));
+pub fn body() -> String {
+    format!("{{\"text\":\"{}\"}}", "x".repeat(BODY_BYTES - "{\"text\":\"\"}".len()))
+}
+
+impl Load {
+    #[tokio::main(flavor = "current_thread")]
+    pub async fn send(self, address: SocketAddr, time: Duration) -> Outcome<Sent> {
+        let request: &'static [u8] = self.request(address).into_bytes().leak();
+        let began = Instant::now();
+        let until = began + time;
+        let mut senders = JoinSet::new();
+        for _ in 0..self.connections {
+            senders.spawn(send(address, request, until));
+        }
+        let mut times = Vec::new();
+        while let Some(sent) = senders.join_next().await {
+            times.extend(sent?.map_err(|error| error.to_string())?);
+        }
+        let took = began.elapsed();
+        let messages = times.len() * self.messages;
+        times.sort_unstable();
+        Ok(Sent { messages, took, p50: quantile(&times, 0.5), p99: quantile(&times, 0.99) })
     }
-    let mut times = Vec::new();
-    while let Some(sent) = senders.join_next().await {
-        times.extend(sent?.map_err(|error| error.to_string())?);
+
+    fn request(self, address: SocketAddr) -> String {
+        let (media_type, body) = match self.messages {
+            1 => ("application/json", body()),
+            messages => ("application/x-ndjson", (body() + "\n").repeat(messages)),
+        };
+        format!(
+            "POST {PATH} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {media_type}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
-    let took = began.elapsed();
-    times.sort_unstable();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    Ok(Figures {
-        count: times.len(),
-        per_second: times.len() as f64 / took.as_secs_f64(),
-        p50: at(0.5),
-        p99: at(0.99),
-    })
 }
 
 async fn send(
@@ -66,7 +83,7 @@ async fn send(
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut times = Vec::new();
-    let mut answer = vec![0; 4096];
+    let mut answer = vec![0; ANSWER_BYTES];
     while Instant::now() < until {
         let began = Instant::now();
         stream.write_all(request).await?;
@@ -89,6 +106,7 @@ async fn send(
 fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    length.and_then(|length| length.parse().ok()) == Some(body.len())
+    let length = head.lines().filter_map(|line| line.split_once(": "));
+    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length.next().and_then(|(_, length)| length.parse().ok()) == Some(body.len())
 }

@@ -1,102 +1,96 @@
-//! A node of its own folder with fixture `lean` deployed.
+//! A node with fixture `lean`: state get and set for each message, and one effect or none.
 
 use std::{
-    fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+    net::{SocketAddr, TcpListener},
+    time::Duration,
 };
 
-use crate::{Outcome, Process, workspace};
+use serde_json::json;
+use tandem_tests::{NodeUnderTest, Program, Solution};
+
+use crate::{Outcome, Server, bare::Bare, process::wait};
+
+const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_tandem-under-test"));
+
+/// What handling asks for.
+#[derive(Clone, Copy)]
+pub enum Effect {
+    None,
+    /// One request that stays in the outbox: its receiver takes connections and does not answer.
+    Kept,
+    /// One request that a bare hyper server answers.
+    Delivered,
+}
+
+/// How the store commits.
+#[derive(Clone, Copy)]
+pub enum Commit {
+    Safe,
+    Fast,
+}
+
+enum Receiver {
+    None,
+    Silent(TcpListener),
+    Answers(Bare),
+}
 
 pub struct Node {
-    pub address: SocketAddr,
-    _process: Process,
-    _dir: tempfile::TempDir,
+    node: NodeUnderTest,
+    receiver: Receiver,
 }
 
 impl Node {
-    pub fn start() -> Outcome<Self> {
-        let dir = tempfile::tempdir()?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-under-test"));
-        command.args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path());
-        command.env("TANDEM_LOG", "warn").stdin(Stdio::null());
-        let process = Process(command.spawn()?);
-        let address = address(&dir.path().join("listen"))?;
-        let node = Self { address, _process: process, _dir: dir };
-        node.deploy()?;
-        Ok(node)
-    }
-
-    fn deploy(&self) -> Outcome<()> {
-        let manifest = workspace().join("tests/fixtures/lean/solution.toml");
-        let text = fs::read_to_string(manifest)?;
-        // The bench sends more than a queue's default bound.
-        let text = text.replace("[grants]", "[limits]\nqueue = 100000000\n\n[grants]");
-        let dir = tempfile::tempdir()?;
-        fs::write(dir.path().join("solution.toml"), text.replace("../../../target", "target"))?;
-        let component = Path::new(env!("TANDEM_COMPONENT_LEAN"));
-        let at = dir.path().join("target/wasm32-wasip2/component");
-        fs::create_dir_all(&at)?;
-        fs::copy(component, at.join("lean.wasm"))?;
-        let status = Command::new(env!("CARGO_BIN_EXE_tandem-under-test"))
-            .env("TANDEM_NODE", format!("http://{}", self.address))
-            .arg("deploy")
-            .arg(dir.path())
-            .stdout(Stdio::null())
-            .status()?;
-        if status.success() { Ok(()) } else { Err("lean was not deployed".into()) }
-    }
-
-    pub fn set(&self, name: &str, json: &str) -> Outcome<()> {
-        let answer = self.ask("PUT", &format!("/api/v1/settings/global/{name}"), json)?;
-        if answer.contains(" 204 ") { Ok(()) } else { Err(answer.into()) }
-    }
-
-    /// Waits until nothing is queued and, if asked, nothing is to be delivered.
-    pub fn wait_until_idle(&self, delivered: bool) -> Outcome<()> {
-        let until = Instant::now() + Duration::from_mins(10);
-        loop {
-            let answer = self.ask("GET", "/api/v1/status", "")?;
-            let (_, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;
-            let status: serde_json::Value = serde_json::from_str(body)?;
-            let pending =
-                if delivered { status["deliveries"]["pending"].as_u64() } else { Some(0) };
-            if status["messages"]["queued"] == 0 && pending == Some(0) {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                return Err("the node did not finish".into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
+    pub fn start(effect: Effect, commit: Commit) -> Outcome<Box<dyn Server>> {
+        let receiver = Receiver::start(effect)?;
+        let commit = match commit {
+            Commit::Safe => "safe",
+            Commit::Fast => "fast",
+        };
+        let config = format!("[store]\ncommit = \"{commit}\"\n\n[log]\nlevel = \"warn\"\n");
+        let node = PROGRAM.node_with(&config);
+        // More is sent than a queue's default bound, and a silent receiver is not given up.
+        let lean =
+            Solution::lean().with("\n[limits]\nqueue = 100000000\n\n[delivery]\ntimeout = \"10m\"");
+        node.deploy(&lean);
+        if let Some(address) = receiver.address()? {
+            node.set("global", "sink", &json!(format!("http://{address}/hooks/lean/in")));
         }
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &str) -> Outcome<String> {
-        let mut stream = TcpStream::connect(self.address)?;
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        Ok(Box::new(Self { node, receiver }))
     }
 }
 
-fn address(file: &Path) -> Outcome<SocketAddr> {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Ok(text) = fs::read_to_string(file) {
-            return Ok(text.trim().parse()?);
-        }
-        if Instant::now() > until {
-            return Err("the node did not start".into());
-        }
-        std::thread::sleep(Duration::from_millis(10));
+impl Receiver {
+    fn start(effect: Effect) -> Outcome<Self> {
+        Ok(match effect {
+            Effect::None => Self::None,
+            Effect::Kept => Self::Silent(TcpListener::bind("127.0.0.1:0")?),
+            Effect::Delivered => Self::Answers(Bare::start()?),
+        })
+    }
+
+    fn address(&self) -> Outcome<Option<SocketAddr>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Silent(listener) => Some(listener.local_addr()?),
+            Self::Answers(bare) => Some(bare.address()),
+        })
+    }
+}
+
+impl Server for Node {
+    fn address(&self) -> SocketAddr {
+        self.node.address
+    }
+
+    fn wait_until_idle(&self, patience: Duration) -> Outcome<()> {
+        wait("the node is idle", patience, || {
+            let status = self.node.api("status");
+            let to_deliver = match self.receiver {
+                Receiver::Answers(_) => status["deliveries"]["pending"].as_u64(),
+                Receiver::None | Receiver::Silent(_) => Some(0),
+            };
+            Ok(status["messages"]["queued"] == 0 && to_deliver == Some(0))
+        })
     }
 }
