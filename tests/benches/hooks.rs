@@ -107,8 +107,8 @@ const SERVERS: [Named; 7] = [
     (OURS, Subject::Server(|| Node::start(Effect::Kept, Commit::Safe))),
     ("tandem, one delivery", Subject::Server(|| Node::start(Effect::Delivered, Commit::Safe))),
     ("Node-RED", Subject::Server(NodeRed::start)),
-    ("graphile-worker", Subject::Server(|| Graphile::start(graphile::ONE_BY_ONE))),
-    ("graphile-worker, batching", Subject::Server(|| Graphile::start(graphile::BATCHING))),
+    ("graphile-worker", Subject::Server(|| Graphile::start(&graphile::ALONE))),
+    ("graphile-worker, many at a time", Subject::Server(|| Graphile::start(&graphile::TOGETHER))),
 ];
 
 /// Of the connections that send batches.

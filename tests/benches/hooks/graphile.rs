@@ -10,11 +10,20 @@ use crate::{
     process::{Process, free_address, wait, wait_for_hook},
 };
 
-/// 24 jobs at once, each taken and completed by itself.
-pub const ONE_BY_ONE: &str = "{}";
-/// As in "Performance" of its documentation: jobs are taken and completed many at a time.
-pub const BATCHING: &str =
-    r#"{"localQueue":{"size":500},"completeJobBatchDelay":0,"failJobBatchDelay":0}"#;
+/// How jobs are kept by the hook and taken by the worker.
+pub struct Use {
+    hook: &'static str,
+    /// Of the worker, beside 24 jobs at once.
+    preset: &'static str,
+}
+
+/// One by one, as its examples do.
+pub const ALONE: Use = Use { hook: "alone", preset: "{}" };
+/// As in "Performance" of its documentation: many jobs are added, taken and completed at a time.
+pub const TOGETHER: Use = Use {
+    hook: "together",
+    preset: r#"{"localQueue":{"size":500},"completeJobBatchDelay":0,"failJobBatchDelay":0}"#,
+};
 
 /// They go in this order.
 pub struct Graphile {
@@ -25,17 +34,17 @@ pub struct Graphile {
 }
 
 impl Graphile {
-    pub fn start(preset: &str) -> Outcome<Box<dyn Server>> {
+    pub fn start(how: &Use) -> Outcome<Box<dyn Server>> {
         let postgres = Postgres::start()?;
-        let node = |script: &str, argument: &str| -> Outcome<Process> {
+        let node = |arguments: &[&str]| -> Outcome<Process> {
             let mut command = npm::node()?;
-            postgres.tell(command.args([script, argument]));
+            postgres.tell(command.args(arguments));
             Process::spawn(&mut command)
         };
         let address = free_address()?;
-        let hook = node("hook.mjs", &address.port().to_string())?;
+        let hook = node(&["hook.mjs", &address.port().to_string(), how.hook])?;
         wait_for_hook("graphile-worker's hook", address)?;
-        let worker = node("worker.mjs", preset)?;
+        let worker = node(&["worker.mjs", how.preset])?;
         Ok(Box::new(Self { _worker: worker, _hook: hook, address, _postgres: postgres }))
     }
 }

@@ -10,13 +10,15 @@ pub fn describe() -> Outcome<String> {
     let cores = thread::available_parallelism()?;
     let cpu = value("/proc/cpuinfo", "model name")?;
     let memory = value("/proc/meminfo", "MemTotal")?;
+    let memory: u64 = memory.trim_end_matches(" kB").parse()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let folder = env::temp_dir();
-    let disk = run(Command::new("findmnt").args(["-no", "FSTYPE,OPTIONS", "-T"]).arg(&folder))?;
+    let disk = run(Command::new("findmnt").args(["-no", "FSTYPE", "-T"]).arg(&folder))?;
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default();
     Ok(format!(
-        "{date}; {cores} cores of {cpu}; memory {memory}; Linux {}; {} on {disk}; load {load} at the start",
+        "{date}; {cores} cores of {cpu}; {} GiB; Linux {}; {} on {disk}; load {load} at the start",
+        memory.div_ceil(1024 * 1024),
         kernel.trim(),
         folder.display(),
     ))

@@ -1,10 +1,14 @@
 // The web hook in front of graphile-worker: POST keeps the body as a job and answers 202, GET tells whether all are done.
+//
+// Its arguments are a port, and how jobs are kept: `alone`, each in a transaction of its own, or `together`.
 
 import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
 import { makeWorkerUtils } from "graphile-worker";
 import pg from "pg";
 
+const [port, how] = process.argv.slice(2);
+const keepBody = how === "together" ? keepTogether : keepAlone;
 const pool = new pg.Pool({ max: 24 });
 // A connection breaks when the bench stops the database.
 pool.on("error", () => {}).on("connect", (client) => client.on("error", () => {}));
@@ -27,18 +31,44 @@ const idle = {
 };
 let kept = 0;
 
+async function keepAlone(body) {
+  await pool.query({ ...keep, values: [body] });
+}
+
+let waiting = [];
+let keeping = false;
+
+/** All that came while the last were kept, in one transaction. */
+async function keepTogether(body) {
+  const { promise, resolve, reject } = Promise.withResolvers();
+  waiting.push({ payload: JSON.parse(body), resolve, reject });
+  if (!keeping) {
+    keeping = true;
+    while (waiting.length > 0) {
+      const jobs = waiting.splice(0);
+      const specs = jobs.map(({ payload }) => ({ identifier: "handle", payload }));
+      await utils.addJobs(specs).then(
+        () => jobs.forEach(({ resolve }) => resolve()),
+        (error) => jobs.forEach(({ reject }) => reject(error)),
+      );
+    }
+    keeping = false;
+  }
+  await promise;
+}
+
 async function answer(request) {
   if (request.method === "GET") {
     const { rows } = await pool.query({ ...idle, values: [kept] });
     return [200, { idle: rows[0].idle }];
   }
-  const { rows } = await pool.query({ ...keep, values: [await text(request)] });
+  await keepBody(await text(request));
   kept += 1;
-  return [202, { id: rows[0].id }];
+  return [202, {}];
 }
 
 createServer(async (request, response) => {
   const [status, value] = await answer(request).catch((error) => [500, { error: error.message }]);
   const body = JSON.stringify(value);
   response.writeHead(status, { "content-length": Buffer.byteLength(body) }).end(body);
-}).listen(Number(process.argv[2]), "127.0.0.1");
+}).listen(Number(port), "127.0.0.1");
