@@ -134,6 +134,7 @@ fn main() -> Outcome<()> {
         machine::install()?;
     }
     println!("{}", machine::describe()?);
+    report::legend();
     let mut bench = Bench { plan: &plan, left_out: BTreeMap::new() };
     for &connections in &plan.connections {
         let load = Load { connections, messages: 1 };

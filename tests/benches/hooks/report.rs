@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{OURS, Round, load::Load};
 
-/// The last three columns are [`OURS`] divided by the row.
+pub fn legend() {
+    println!("The last three columns: `{OURS}` divided by the row.");
+}
+
 pub fn print(load: Load, rows: &[(&str, Round)]) {
     if rows.is_empty() {
         return;
@@ -16,7 +19,9 @@ pub fn print(load: Load, rows: &[(&str, Round)]) {
         plural(connections),
         plural(messages)
     );
-    println!("| | accepted/s | handled/s | p50 ms | p99 ms | ours: accepted | handled | p50 |");
+    println!(
+        "| | accepted/s | handled/s | p50 ms | p99 ms | ours ÷ it: accepted | handled | p50 |"
+    );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     let ours = rows.iter().find(|(name, _)| *name == OURS).map(|(_, round)| *round);
     for (name, round) in rows {
