@@ -19,10 +19,11 @@ impl NodeRed {
     pub fn start() -> Outcome<Box<dyn Server>> {
         let address = free_address()?;
         let folder = tempfile::tempdir()?;
-        fs::write(folder.path().join("flows.json"), include_str!("npm/flows.json"))?;
+        fs::write(folder.path().join("settings.js"), include_str!("node_red/settings.js"))?;
+        fs::write(folder.path().join("flows.json"), include_str!("node_red/flows.json"))?;
         let mut command = npm::node()?;
-        command.args(["node_modules/node-red/red.js", "--settings", "settings.cjs"]);
-        command.args(["--port", &address.port().to_string(), "--userDir"]).arg(folder.path());
+        command.args(["node_modules/node-red/red.js", "--port", &address.port().to_string()]);
+        command.arg("--userDir").arg(folder.path());
         let process = Process::spawn(&mut command)?;
         wait_for_hook("Node-RED", address)?;
         Ok(Box::new(Self { address, _process: process, _folder: folder }))

@@ -9,12 +9,10 @@ use std::{
 use crate::{Outcome, process::run};
 
 const PACKAGES: &str = include_str!("npm/package.json");
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 3] = [
     ("package.json", PACKAGES),
     ("hook.mjs", include_str!("npm/hook.mjs")),
     ("worker.mjs", include_str!("npm/worker.mjs")),
-    ("flows.json", include_str!("npm/flows.json")),
-    ("settings.cjs", include_str!("npm/settings.cjs")),
 ];
 
 /// Node.js in the folder, to be told what to run.
