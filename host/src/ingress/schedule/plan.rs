@@ -225,6 +225,7 @@ mod tests {
 
     /// One schedule with its row, as the store keeps it.
     struct Node {
+        start_ms: UnixMs,
         plan: Plan,
         schedule: Schedule,
         row_ms: Option<UnixMs>,
@@ -235,12 +236,16 @@ mod tests {
     impl Node {
         /// Deployed at [`START`].
         fn new(cron: &str, missed: Missed) -> Self {
-            let schedule = Schedule::parse(cron, "UTC").unwrap().missed(missed);
+            Self::of(Schedule::parse(cron, "UTC").unwrap().missed(missed), START)
+        }
+
+        fn of(schedule: Schedule, start_ms: UnixMs) -> Self {
             let mut node = Self {
+                start_ms,
                 plan: Plan::default(),
                 schedule,
-                row_ms: Some(START),
-                clock: Clock::manual(START),
+                row_ms: Some(start_ms),
+                clock: Clock::manual(start_ms),
                 is_paused: false,
             };
             node.restart();
@@ -254,8 +259,9 @@ mod tests {
 
         fn follow(&mut self) {
             let manifest = format!(
-                "name = \"a\"\nversion = \"1\"\n[[source]]\nname = \"tick\"\nkind = \"schedule\"\ncron = \"{}\"\nmissed = \"{}\"",
+                "name = \"a\"\nversion = \"1\"\n[[source]]\nname = \"tick\"\nkind = \"schedule\"\ncron = \"{}\"\ntimezone = \"{}\"\nmissed = \"{}\"",
                 self.schedule.cron,
+                self.schedule.timezone,
                 format!("{:?}", self.schedule.missed).to_lowercase(),
             );
             let paused = self.is_paused.then_some("tick");
@@ -270,26 +276,26 @@ mod tests {
             due.pop()
         }
 
-        /// Fires all that is due; minutes after [`START`].
+        /// Fires all that is due; minutes after its deployment.
         fn fire(&mut self) -> Vec<u64> {
             let mut fired = Vec::new();
             while let Some(tick) = self.due() {
                 assert!(self.row_ms.is_none_or(|row_ms| row_ms < tick.nominal_ms), "fired twice");
                 self.row_ms = Some(tick.nominal_ms);
-                fired.push((tick.nominal_ms - START) / MINUTE);
+                fired.push((tick.nominal_ms - self.start_ms) / MINUTE);
                 self.plan.fired(tick);
             }
             fired
         }
 
-        /// What is fired at so many minutes after [`START`].
+        /// What is fired at so many minutes after its deployment.
         fn fire_at(&mut self, minutes: u64) -> Vec<u64> {
-            self.clock.set(START + minutes * MINUTE);
+            self.clock.set(self.start_ms + minutes * MINUTE);
             self.fire()
         }
 
         fn restart_at(&mut self, minutes: u64) -> Vec<u64> {
-            self.clock.set(START + minutes * MINUTE);
+            self.clock.set(self.start_ms + minutes * MINUTE);
             self.restart();
             self.fire()
         }
@@ -472,5 +478,79 @@ mod tests {
         let tick = node.due().unwrap();
         node.plan.refused(&tick, node.clock.now_ms());
         assert_eq!(node.fire_at(1), [1]);
+    }
+
+    /// The nights in which Berlin's clocks change, from midnight there, in hours of which each is 60 minutes long.
+    const NIGHTS: [(UnixMs, &str); 2] = [
+        (1_774_738_800_000, "29 March 2026: 02:00 is 03:00, one hour in"),
+        (1_792_879_200_000, "25 October 2026: 03:00 is 02:00, three hours in"),
+    ];
+
+    #[test]
+    fn nights_in_which_the_clock_changes() {
+        let quarters = (1..=24).map(|n| n * 15).collect::<Vec<u64>>();
+        // By minutes since midnight, of which a spring night has an hour less and an autumn night one more.
+        let cases: [(&str, [&[u64]; 2]); 4] = [
+            // Right after the gap; at the first of the two.
+            ("30 2 * * *", [&[120], &[150]]),
+            ("0 2 * * *", [&[120], &[120]]),
+            ("*/15 * * * *", [&quarters, &quarters]),
+            // The hour that is not there is left out; the one that is there twice counts twice.
+            ("0 */2 * * *", [&[180, 300], &[120, 180, 300]]),
+        ];
+        for (cron, expected) in cases {
+            for ((start_ms, night), expected) in NIGHTS.into_iter().zip(expected) {
+                let schedule = || Schedule::parse(cron, "Europe/Berlin").unwrap();
+                for missed in ALL {
+                    let mut awake = Node::of(schedule().missed(missed), start_ms);
+                    let mut fired = Vec::new();
+                    for minute in 0..=360 {
+                        fired.extend(awake.fire_at(minute));
+                        fired.extend(awake.restart_at(minute));
+                    }
+                    assert_eq!(fired, expected, "{cron} {missed:?} {night}");
+                    // Asleep for all of it or for a part, it comes to the same ticks, or the last of them.
+                    for asleep_from in (0..360).step_by(7) {
+                        let mut node = Node::of(schedule().missed(missed), start_ms);
+                        let before: Vec<_> =
+                            (0..=asleep_from).flat_map(|m| node.fire_at(m)).collect();
+                        let rest = &expected[before.len()..];
+                        assert_eq!(before, expected[..before.len()]);
+                        let made_up = node.restart_at(360);
+                        match missed {
+                            Missed::Skip => assert_eq!(made_up, [0; 0]),
+                            Missed::Once => assert_eq!(made_up.last(), rest.last()),
+                            Missed::All => assert_eq!(made_up, rest, "{cron} {night}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_tick_does_not_depend_on_where_one_looks_from() {
+        for cron in [
+            "30 2 * * *",
+            "0 3 * * *",
+            "*/7 * * * *",
+            "15,45 2 * * *",
+            "0 1-4 * * *",
+            "59 59 1 * * *",
+        ] {
+            let schedule = Schedule::parse(cron, "Europe/Berlin").unwrap();
+            for (start_ms, night) in NIGHTS {
+                let first = schedule.next_after(start_ms - 1);
+                let ticks: Vec<_> = std::iter::successors(first, |tick| schedule.next_after(*tick))
+                    .take_while(|tick| *tick < start_ms + 2 * DAY)
+                    .collect();
+                assert!(ticks.is_sorted_by(|a, b| a < b));
+                for minute in 0..24 * 60 {
+                    let after = start_ms + minute * MINUTE;
+                    let next = ticks.iter().find(|tick| **tick > after).copied();
+                    assert_eq!(schedule.next_after(after), next, "{cron} {minute} min, {night}");
+                }
+            }
+        }
     }
 }
