@@ -18,6 +18,7 @@ mod retries;
 mod schedules;
 mod store_at_start;
 mod tidy;
+mod timers;
 
 /// The command under test.
 const TANDEM: tandem_tests::Program =
