@@ -32,6 +32,7 @@ use crate::{
     tasks::Tasks,
 };
 
+mod room;
 mod timers;
 
 type Body = Box<dyn Fn(&Message, u32, &dyn View) -> (Outcome, Effects) + Send + Sync>;
