@@ -5,6 +5,7 @@
 mod back_pressure;
 mod command_line;
 mod component_refusals;
+mod connections;
 mod deliveries;
 mod intake;
 mod kill_under_load;
