@@ -88,8 +88,6 @@ fn quiet_ones(node: &NodeUnderTest, count: usize) -> Vec<Duration> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "it measures, with --nocapture")]
-#[expect(clippy::disallowed_methods, reason = "threads that are joined, and time that is measured")]
 fn a_flooded_solution_does_not_starve_a_quiet_one() {
     const QUIET: usize = 100;
     const BOUND: u64 = 50;

@@ -140,7 +140,6 @@ fn resident_kib(node: &NodeUnderTest) -> u64 {
 
 /// Prints what an idle connection takes, with `--nocapture`.
 #[test]
-#[expect(clippy::print_stdout, reason = "it measures")]
 fn ten_thousand_idle_connections() {
     let count = allowed(10_000);
     if count < 10_000 {

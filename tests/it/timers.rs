@@ -58,7 +58,6 @@ fn the_next_of_many_timers_fires_and_the_others_wait() {
 /// `cargo test -p tandem-tests --test it a_million_timers -- --ignored --nocapture`
 #[test]
 #[ignore = "takes minutes and measures time"]
-#[expect(clippy::print_stdout, reason = "it measures")]
 fn a_million_timers() {
     let node = node();
     for stored in [0, 1_000_000] {

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     contract::{
-        handler::{Effects, Handled, Handler, Loader},
+        handler::{Effects, Handled, Handler, Loader, Publication},
         manifest::Manifest,
     },
     model::{clock::Clock, outcome::Outcome},
@@ -148,8 +148,8 @@ struct Context<'a> {
 enum NoRoom {
     /// Does not count; the message is handled again when there may be room.
     Wait,
-    /// Waiting is in vain: the attempt failed.
-    Fail(Handled),
+    /// Waiting is in vain, and why: the attempt failed.
+    Fail(String),
 }
 
 /// Why a run ended.
@@ -456,10 +456,17 @@ impl Lane {
         started_ms: u64,
         context: &Context<'_>,
     ) {
-        let (handled, breaks) = match self.take_room(&mut sequenced, handled, context) {
-            Ok(handled) => (handled, true),
+        let room = self.take_room(&mut sequenced, &handled.effects.publish, context);
+        // A breaker that opens would leave a circle of full queues closed.
+        let counts = room.is_ok();
+        let handled = match room {
+            Ok(()) => handled,
             Err(NoRoom::Wait) => return lock(&self.queue).put_back(waiting),
-            Err(NoRoom::Fail(handled)) => (handled, false),
+            Err(NoRoom::Fail(reason)) => Handled {
+                outcome: Outcome::Unavailable { reason },
+                effects: Effects::default(),
+                ..handled
+            },
         };
         let now_ms = self.shared.clock.now_ms();
         let retry = &context.manifest.retry;
@@ -473,7 +480,7 @@ impl Lane {
             now_ms,
             jitter: rand::random(),
         });
-        if breaks {
+        if counts {
             let breaker = sequenced.breaker.get_or_insert_default();
             breaker.note(sign(&handled.outcome), retry.breaker, now_ms);
         }
@@ -501,24 +508,24 @@ impl Lane {
     fn take_room(
         &self,
         sequenced: &mut Sequenced,
-        handled: Handled,
+        publications: &[Publication],
         context: &Context<'_>,
-    ) -> Result<Handled, NoRoom> {
-        if handled.effects.publish.is_empty() {
-            return Ok(handled);
+    ) -> Result<(), NoRoom> {
+        if publications.is_empty() {
+            return Ok(());
         }
         let Shared { store, room, .. } = &*self.shared;
         if store.disk_low().is_some() {
             self.hold(Held::Disk, "what it publishes has no room on the disk".to_owned());
             return Err(NoRoom::Wait);
         }
-        let wanted = wanted(self.no, &handled.effects.publish, context.catalogue);
+        let wanted = wanted(self.no, publications, context.catalogue);
         let queued = |no| store.counters().queued_of(no);
         let Err(full) = room.take(&wanted, context.catalogue, queued) else {
             for (receiver, count) in wanted {
                 *sequenced.room.entry(receiver).or_default() += count;
             }
-            return Ok(handled);
+            return Ok(());
         };
         // This attempt is running itself.
         if self.is_under_way(sequenced) || lock(&self.queue).running() > 1 {
@@ -530,11 +537,7 @@ impl Lane {
                 self.hold(Held::Queue(wanted), full.to_string());
                 Err(NoRoom::Wait)
             }
-            Err(hopeless) => Err(NoRoom::Fail(Handled {
-                outcome: Outcome::Unavailable { reason: format!("{full}; {hopeless}") },
-                effects: Effects::default(),
-                ..handled
-            })),
+            Err(hopeless) => Err(NoRoom::Fail(format!("{full}; {hopeless}"))),
         }
     }
 

@@ -398,7 +398,7 @@ mod tests {
             journal_bytes: 0,
         };
         let store = Store::open(&config, clock.clone()).unwrap();
-        let config = Config { in_flight_bytes: 0, body_timeout: Duration::from_secs(60) };
+        let config = Config { in_flight_bytes: 0, body_timeout: Duration::from_mins(1) };
         let webhooks = Webhooks::new(&config, store.clone(), clock);
         for (name, manifest, code) in [
             ("plain", "made = \"later\"", None),
