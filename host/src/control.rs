@@ -1,14 +1,17 @@
 //! What an operator sees and does over HTTP: `/api/v1`, health, metrics.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, State, rejection},
+    extract::{
+        DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State, rejection,
+    },
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
+use serde::de::DeserializeOwned;
 
 use crate::{
     dispatch::Dispatch,
@@ -48,6 +51,9 @@ type Shared = State<Arc<House>>;
 
 /// A deployment is a manifest and a component in base64.
 const DEPLOY_BYTES_MAX: usize = COMPONENT_BYTES_MAX / 3 * 4 + (1 << 20);
+
+/// A body must be here within this time, a component over a slow line too.
+const BODY_WAIT: Duration = Duration::from_mins(10);
 
 /// All paths but those of web hooks.
 pub fn router(house: Arc<House>) -> Router {
@@ -90,9 +96,22 @@ impl IntoResponse for Problem {
 }
 
 /// A JSON body; what is wrong with it is a problem like any other.
-#[derive(FromRequest)]
-#[from_request(via(Json), rejection(Problem))]
 struct Body<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match tokio::time::timeout(BODY_WAIT, Json::from_request(request, state)).await {
+            Ok(json) => json.map(|Json(body)| Self(body)).map_err(Problem::from),
+            Err(_) => Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-too-slow",
+                format!("the body did not arrive within {BODY_WAIT:?}"),
+            )),
+        }
+    }
+}
 
 /// The query of a URL.
 #[derive(FromRequestParts)]

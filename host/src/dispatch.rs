@@ -2,7 +2,7 @@
 //!
 //! Each solution has a [`lane`], which handles its messages in the [`order`] its manifest asks for. Lanes that have
 //! messages run on [`workers`]; [`timers`] makes messages ready when their time has come, [`alarms`] wakes lanes that
-//! rest, and a [`breaker`] lets those rest that only fail. What an attempt comes to is [`decide`]d purely and
+//! rest, and a [`breaker`] lets those rest that only fail. [`room`] sees to it that what they publish finds a place. What an attempt comes to is [`decide`]d purely and
 //! [`settle`]d in one change. Nothing here knows wasmtime.
 
 use std::{
@@ -27,6 +27,7 @@ mod breaker;
 mod decide;
 mod lane;
 mod order;
+mod room;
 mod settle;
 mod timers;
 mod view;
@@ -36,6 +37,7 @@ mod tests;
 
 use alarms::Alarms;
 use lane::Lane;
+use room::Room;
 use workers::Workers;
 
 /// How many messages are handled at once.
@@ -73,6 +75,7 @@ impl Dispatch {
             clock: clock.clone(),
             catalogue,
             alarms: Alarms::default(),
+            room: Room::default(),
             stale: AtomicU64::new(0),
         });
         let dispatch = Arc::new(Self { shared, workers, lanes: Mutex::default() });

@@ -85,7 +85,10 @@ impl Node {
             .map_err(|source| NodeError::Listen { address: config.listen, source });
         let (address, listener) = listener?;
 
-        let webhooks = webhook::Config { in_flight_bytes: config.ingress.in_flight };
+        let webhooks = webhook::Config {
+            in_flight_bytes: config.ingress.in_flight,
+            body_timeout: config.ingress.body_timeout,
+        };
         let webhooks = Webhooks::new(&webhooks, store.clone(), clock.clone());
         let dispatch = Dispatch::start(
             &dispatch::Config {
@@ -128,6 +131,8 @@ impl Node {
             Front { webhooks: Arc::new(webhooks), router: control::router(Arc::new(house)) };
         let server = http_server::Config {
             max_connections: config.ingress.max_connections,
+            header_timeout: config.ingress.header_timeout,
+            idle_timeout: config.ingress.idle_timeout,
             ..http_server::Config::default()
         };
         tasks.spawn("http", |stop| async move {

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod back_pressure;
 mod command_line;
 mod component_refusals;
+mod connections;
 mod deliveries;
 mod intake;
 mod kill_under_load;
@@ -18,6 +20,7 @@ mod retries;
 mod schedules;
 mod store_at_start;
 mod tidy;
+mod timers;
 
 /// The command under test.
 const TANDEM: tandem_tests::Program =

@@ -79,3 +79,53 @@ fn a_paused_schedule_does_not_tick() {
     });
     assert_eq!(ticks(&node).iter().filter(|tick| tick["solution"] == "lean").count(), before);
 }
+
+/// A solution with a tick each second, and what becomes of those that were missed.
+fn clock(missed: &str) -> Solution {
+    let source = format!("{EVERY_SECOND}\nmissed = \"{missed}\"");
+    Solution::lean().named(missed).replace("[grants]", &format!("{source}\n\n[grants]"))
+}
+
+fn nominal_times(node: &NodeUnderTest, solution: &str) -> BTreeSet<u64> {
+    let ticks = ticks(node).into_iter().filter(|tick| tick["solution"] == solution);
+    ticks.map(|tick| tick["time_ms"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn what_was_missed_while_the_node_was_down_is_skipped_or_made_up_for() {
+    let mut node = TANDEM.node();
+    let policies = ["skip", "once", "all"];
+    for missed in policies {
+        node.deploy(&clock(missed));
+    }
+    wait_until("all tick", || policies.iter().all(|it| nominal_times(&node, it).len() >= 2));
+    assert_eq!(node.stop(), Some(0), "{}", node.log());
+    let stopped_ms = now_ms();
+    wait_until("several nominal times are over", || now_ms() > stopped_ms + 3500);
+    let started_ms = now_ms();
+    node.run();
+    let is_back = |missed: &&str| nominal_times(&node, missed).last() > Some(&(started_ms + 2000));
+    wait_until("all tick again", || policies.iter().all(is_back));
+
+    // Between the stop and the start, when nobody can have ticked in time.
+    let missed = |solution: &str| -> Vec<u64> {
+        let times = nominal_times(&node, solution);
+        times.range(stopped_ms..started_ms).copied().collect()
+    };
+    let all: Vec<u64> =
+        (stopped_ms.div_ceil(1000)..started_ms.div_ceil(1000)).map(|s| s * 1000).collect();
+    assert!(all.len() >= 3, "{all:?}");
+    assert_eq!(missed("all"), all);
+    assert_eq!(missed("skip"), [0; 0]);
+    // One tick for the latest, which may have come while the node started.
+    assert!(missed("once").len() <= 1, "{:?}", missed("once"));
+    let made_up = *nominal_times(&node, "once").range(stopped_ms..).next().unwrap();
+    let of_all = nominal_times(&node, "all");
+    assert!(made_up >= *all.last().unwrap(), "the latest: {made_up} of {of_all:?}");
+    let ids: Vec<_> = ticks(&node).iter().map(|tick| tick["id"].clone()).collect();
+    assert_eq!(ids.iter().map(Value::to_string).collect::<BTreeSet<_>>().len(), ids.len());
+}
+
+fn now_ms() -> u64 {
+    tandem::model::clock::Clock::system().now_ms()
+}

@@ -118,6 +118,14 @@ impl NodeUnderTest {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Memory that it has at hand, in KiB, where the system tells (`VmRSS`).
+    pub fn resident_kib(&self) -> Option<u64> {
+        let pid = self.process.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -5,6 +5,8 @@
 //! A line with a wildcard, list or step in second, minute or hour goes by the wall clock: its times in the gap do not
 //! exist and are left out, and each of the repeated ones counts.
 
+use std::collections::VecDeque;
+
 use chrono::DateTime;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use croner::{
@@ -21,7 +23,20 @@ pub struct Schedule {
     pub cron: String,
     /// IANA name, `UTC` unless said otherwise.
     pub timezone: Tz,
+    pub missed: Missed,
     parsed: Box<Cron>,
+}
+
+/// `missed`: what becomes of ticks that were due while nobody could take them in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Missed {
+    /// They are left out.
+    Skip,
+    /// One tick, for the latest of them.
+    #[default]
+    Once,
+    /// Each of them, oldest first.
+    All,
 }
 
 /// Why there is no such schedule.
@@ -60,6 +75,7 @@ impl Schedule {
         let schedule = Self {
             cron: cron.to_owned(),
             timezone: parse_timezone(timezone)?,
+            missed: Missed::default(),
             parsed: Box::new(parse_cron(cron)?),
         };
         // Without a year in the pattern, what comes after 1970 comes for ever.
@@ -69,12 +85,43 @@ impl Schedule {
         Ok(schedule)
     }
 
+    #[must_use]
+    pub fn missed(self, missed: Missed) -> Self {
+        Self { missed, ..self }
+    }
+
     /// The first tick later than `after`; none only where the calendar ends.
     pub fn next_after(&self, after: UnixMs) -> Option<UnixMs> {
         let seconds = i64::try_from(after / 1000).ok()?;
         let from = DateTime::from_timestamp(seconds, 0)?.with_timezone(&self.timezone);
         let next = self.parsed.find_next_occurrence(&from, false).ok()?;
         u64::try_from(next.timestamp_millis()).ok().filter(|next| *next > after)
+    }
+
+    /// The latest ticks, `most` at most, that are later than `after` and not later than `until`, oldest first; and
+    /// whether there were more.
+    pub fn latest(&self, after: UnixMs, until: UnixMs, most: usize) -> (VecDeque<UnixMs>, bool) {
+        // Ticks are only found forward. So that a second's schedule is not gone through from years ago, the search
+        // begins near the end, and farther away as long as too little is found.
+        let mut span_ms: u64 = 60_000;
+        loop {
+            let from = until.saturating_sub(span_ms).max(after);
+            let mut ticks = VecDeque::new();
+            let mut has_more = false;
+            let mut at = from;
+            while let Some(tick) = self.next_after(at).filter(|tick| *tick <= until) {
+                if ticks.len() == most {
+                    ticks.pop_front();
+                    has_more = true;
+                }
+                ticks.push_back(tick);
+                at = tick;
+            }
+            if has_more || from <= after {
+                return (ticks, has_more);
+            }
+            span_ms = span_ms.saturating_mul(4);
+        }
     }
 }
 

@@ -40,9 +40,10 @@ impl Breaker {
         Self { row, changed: false }
     }
 
-    /// Until when handling is paused, if it is.
+    /// Until when handling is paused, if it is. A pause longer than any began on a clock that was ahead.
     pub fn paused_until(&self, now_ms: UnixMs) -> Option<UnixMs> {
-        (self.row.until_ms > now_ms).then_some(self.row.until_ms)
+        let longest_ms = now_ms.saturating_add(pause(u32::MAX));
+        (now_ms < self.row.until_ms && self.row.until_ms <= longest_ms).then_some(self.row.until_ms)
     }
 
     /// After a pause one message is tried before the others.
@@ -112,6 +113,17 @@ mod tests {
         breaker.note(Sign::Works, 3, 30_100);
         assert_eq!(breaker.take_changed(), Some(BreakerRow::default()));
         assert!(!breaker.is_trying());
+    }
+
+    #[test]
+    fn a_clock_that_comes_back_does_not_prolong_a_pause() {
+        let day = 24 * 60 * 60 * 1000;
+        let mut breaker = Breaker::default();
+        breaker.note(Sign::Fails, 1, day);
+        assert_eq!(breaker.paused_until(day), Some(day + 10_000));
+        assert_eq!(breaker.paused_until(1000), None);
+        breaker.note(Sign::Fails, 1, 1000);
+        assert_eq!(breaker.paused_until(1000), Some(21_000));
     }
 
     #[test]

@@ -25,16 +25,17 @@ use super::{
     breaker::{Breaker, sign},
     decide::{Facts, decide},
     order::turn_of,
+    room::{Room, Wanted, wanted},
     settle::attempt_row,
     view::{LaneView, Pending, Reads},
     workers::{Run, Workers},
 };
 use crate::{
     contract::{
-        handler::{Handled, Handler, Loader},
+        handler::{Effects, Handled, Handler, Loader, Publication},
         manifest::Manifest,
     },
-    model::clock::Clock,
+    model::{clock::Clock, outcome::Outcome},
     store::{
         Catalogue, ReadError, Store,
         catalogue::Solution,
@@ -61,6 +62,8 @@ const SLICE: Duration = Duration::from_millis(5);
 const BATCHES_IN_FLIGHT: u64 = 16;
 /// A stale attempt is run again beside others this often; then alone.
 const STALE_RUNS_MAX: u32 = 3;
+/// How often a lane that waits for room looks by itself; mostly it is told.
+const LOOK_FOR_ROOM_MS: u64 = 1000;
 
 /// What all lanes use.
 #[derive(Debug)]
@@ -70,6 +73,7 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
     pub alarms: Alarms,
+    pub room: Room,
     /// Attempts that were run again because what they had read was stale.
     pub stale: AtomicU64,
 }
@@ -97,6 +101,7 @@ pub(super) struct Lane {
     /// The last durable batch when each run's snapshot was opened, and how many runs have it.
     snapshots: Mutex<BTreeMap<u64, usize>>,
     loaded: Mutex<Option<Loaded>>,
+    held: Mutex<Option<Held>>,
     condition: Mutex<Option<String>>,
 }
 
@@ -104,10 +109,23 @@ pub(super) struct Lane {
 #[derive(Default)]
 struct Sequenced {
     attempts: Vec<Settled>,
+    /// Room that they took in other queues, or in their own.
+    room: Wanted,
     /// The last batch that was handed to the store.
     sent: u64,
     /// None until the first run has read it.
     breaker: Option<Breaker>,
+}
+
+/// Why the lane handles nothing: what its next message publishes has no room.
+#[derive(Debug)]
+enum Held {
+    /// The disk is below the reserve.
+    Disk,
+    /// A queue is full, and so it may be only because this lane's own batches are not on disk yet.
+    Briefly,
+    /// A queue is full.
+    Queue(Wanted),
 }
 
 /// The handler of one revision.
@@ -124,6 +142,14 @@ struct Context<'a> {
     handler: &'a dyn Handler,
     snapshot: &'a Snapshot,
     state: &'a SnapshotTable,
+}
+
+/// An attempt that publishes what has no room.
+enum NoRoom {
+    /// Does not count; the message is handled again when there may be room.
+    Wait,
+    /// Waiting is in vain, and why: the attempt failed.
+    Fail(String),
 }
 
 /// Why a run ended.
@@ -156,6 +182,7 @@ impl Lane {
             pending: RwLock::default(),
             snapshots: Mutex::default(),
             loaded: Mutex::default(),
+            held: Mutex::default(),
             condition: Mutex::default(),
         })
     }
@@ -264,7 +291,10 @@ impl Lane {
     /// The next message whose turn it is.
     fn begin(&self, context: &Context<'_>) -> Result<Option<Waiting>, ReadError> {
         let now_ms = self.shared.clock.now_ms();
-        let breaker = lock(&self.sequenced).breaker.unwrap_or_default();
+        let (breaker, is_under_way) = {
+            let sequenced = lock(&self.sequenced);
+            (sequenced.breaker.unwrap_or_default(), self.is_under_way(&sequenced))
+        };
         let mut queue = lock(&self.queue);
         if let Some(until_ms) = breaker.paused_until(now_ms) {
             self.shared.alarms.set(self.no, until_ms);
@@ -273,6 +303,10 @@ impl Lane {
                 "its messages failed one after another; the next attempt is in {} s",
                 wait.as_secs() + 1
             ));
+            return Ok(None);
+        }
+        if self.is_held(is_under_way || queue.running() > 0, context) {
+            self.shared.alarms.set(self.no, now_ms + LOOK_FOR_ROOM_MS);
             return Ok(None);
         }
         *lock(&self.condition) = None;
@@ -287,6 +321,34 @@ impl Lane {
             self.shared.alarms.set(self.no, due_ms);
         }
         Ok(next)
+    }
+
+    /// Whether the lane waits for room for what it publishes. `is_under_way` says if it made some itself meanwhile.
+    fn is_held(&self, is_under_way: bool, context: &Context<'_>) -> bool {
+        let Shared { store, room, .. } = &*self.shared;
+        let mut held = lock(&self.held);
+        let is_held = match &*held {
+            None => false,
+            Some(Held::Disk) => {
+                // With each change the writer looks at the disk, and there may be no other.
+                let nothing = Settle { solution_no: self.no, attempts: Vec::new(), breaker: None };
+                store.submit_blocking(nothing, |_| {}).ok();
+                store.disk_low().is_some()
+            }
+            Some(Held::Briefly) => is_under_way,
+            Some(Held::Queue(wanted)) => {
+                room.is_full(wanted, context.catalogue, |no| store.counters().queued_of(no))
+            }
+        };
+        if !is_held && held.take().is_some() {
+            room.go_on(self.no);
+        }
+        is_held
+    }
+
+    /// Whether something that this lane did is not on disk yet.
+    fn is_under_way(&self, sequenced: &Sequenced) -> bool {
+        !sequenced.attempts.is_empty() || sequenced.sent > self.durable.load(Ordering::SeqCst)
     }
 
     fn read_ahead(&self, queue: &mut Queue, context: &Context<'_>) -> Result<(), ReadError> {
@@ -394,6 +456,18 @@ impl Lane {
         started_ms: u64,
         context: &Context<'_>,
     ) {
+        let room = self.take_room(&mut sequenced, &handled.effects.publish, context);
+        // A breaker that opens would leave a circle of full queues closed.
+        let counts = room.is_ok();
+        let handled = match room {
+            Ok(()) => handled,
+            Err(NoRoom::Wait) => return lock(&self.queue).put_back(waiting),
+            Err(NoRoom::Fail(reason)) => Handled {
+                outcome: Outcome::Unavailable { reason },
+                effects: Effects::default(),
+                ..handled
+            },
+        };
         let now_ms = self.shared.clock.now_ms();
         let retry = &context.manifest.retry;
         let batch = sequenced.sent + 1;
@@ -406,8 +480,10 @@ impl Lane {
             now_ms,
             jitter: rand::random(),
         });
-        let breaker = sequenced.breaker.get_or_insert_default();
-        breaker.note(sign(&handled.outcome), retry.breaker, now_ms);
+        if counts {
+            let breaker = sequenced.breaker.get_or_insert_default();
+            breaker.note(sign(&handled.outcome), retry.breaker, now_ms);
+        }
         let attempt = attempt_row(&handled, started_ms, context.solution.revision);
         sequenced.attempts.push(Settled {
             ordinal: waiting.ordinal,
@@ -428,10 +504,52 @@ impl Lane {
         }
     }
 
+    /// Takes the room that the attempt's publications need. Without it the attempt does not count, or it failed.
+    fn take_room(
+        &self,
+        sequenced: &mut Sequenced,
+        publications: &[Publication],
+        context: &Context<'_>,
+    ) -> Result<(), NoRoom> {
+        if publications.is_empty() {
+            return Ok(());
+        }
+        let Shared { store, room, .. } = &*self.shared;
+        if store.disk_low().is_some() {
+            self.hold(Held::Disk, "what it publishes has no room on the disk".to_owned());
+            return Err(NoRoom::Wait);
+        }
+        let wanted = wanted(self.no, publications, context.catalogue);
+        let queued = |no| store.counters().queued_of(no);
+        let Err(full) = room.take(&wanted, context.catalogue, queued) else {
+            for (receiver, count) in wanted {
+                *sequenced.room.entry(receiver).or_default() += count;
+            }
+            return Ok(());
+        };
+        // This attempt is running itself.
+        if self.is_under_way(sequenced) || lock(&self.queue).running() > 1 {
+            self.hold(Held::Briefly, full.to_string());
+            return Err(NoRoom::Wait);
+        }
+        match room.wait(self.no, &wanted, &full) {
+            Ok(()) => {
+                self.hold(Held::Queue(wanted), full.to_string());
+                Err(NoRoom::Wait)
+            }
+            Err(hopeless) => Err(NoRoom::Fail(format!("{full}; {hopeless}"))),
+        }
+    }
+
+    fn hold(&self, held: Held, why: String) {
+        *lock(&self.held) = Some(held);
+        *lock(&self.condition) = Some(why);
+    }
+
     /// Hands what is sequenced to the store, in order.
     fn flush(&self) {
         let _in_order = lock(&self.submitting);
-        let (settle, batch) = {
+        let (settle, batch, room) = {
             let mut sequenced = lock(&self.sequenced);
             if sequenced.attempts.is_empty() {
                 return;
@@ -439,13 +557,19 @@ impl Lane {
             sequenced.sent += 1;
             let breaker = sequenced.breaker.as_mut().and_then(Breaker::take_changed);
             let attempts = std::mem::take(&mut sequenced.attempts);
-            (Settle { solution_no: self.no, attempts, breaker }, sequenced.sent)
+            let room = std::mem::take(&mut sequenced.room);
+            (Settle { solution_no: self.no, attempts, breaker }, sequenced.sent, room)
         };
-        let this = self.this.clone();
+        let (this, shared) = (self.this.clone(), self.shared.clone());
         let sent = self.shared.store.submit_blocking(settle, move |result| {
+            // By now the messages count in their queues.
+            shared.room.release(&room);
             if let (Ok(_), Some(lane)) = (result, this.upgrade()) {
                 lane.durable.store(batch, Ordering::SeqCst);
                 lane.wake();
+                for sender in shared.room.waiting_for(lane.no) {
+                    shared.alarms.set(sender, 0);
+                }
             }
         });
         if let Err(error) = sent {

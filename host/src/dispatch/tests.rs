@@ -32,6 +32,9 @@ use crate::{
     tasks::Tasks,
 };
 
+mod room;
+mod timers;
+
 type Body = Box<dyn Fn(&Message, u32, &dyn View) -> (Outcome, Effects) + Send + Sync>;
 
 /// A solution written as a function.
@@ -74,9 +77,37 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+/// The smallest manifest, and `manifest` after it.
+async fn deploy(store: &Store, solution: &str, manifest: &str) {
+    let manifest = format!(
+        "name = \"{solution}\"\nversion = \"1\"\n[[source]]\nname = \"in\"\nkind = \"webhook\"\n{manifest}"
+    );
+    let component = Bytes::from_static(b"a function");
+    let digest = Digest::of(&component);
+    store.submit(Deploy { name: name(solution), manifest, component, digest }).await.unwrap();
+}
+
+fn content(source: &str, body: &str) -> Content {
+    Content {
+        source: name(source),
+        headers: Vec::new(),
+        content_type: None,
+        key: body.split_once(':').map(|(key, _)| key.to_owned()),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
 impl Fixture {
-    /// Deploys `body` with `manifest` after the smallest one. Nothing is handled before [`Fixture::accept_all`].
+    /// Deploys `body` as solution `a`, with `manifest` after the smallest one.
     async fn new(
+        manifest: &str,
+        body: impl Fn(&Message, u32, &dyn View) -> (Outcome, Effects) + Send + Sync + 'static,
+    ) -> Self {
+        Self::at(Clock::system(), manifest, body).await
+    }
+
+    async fn at(
+        clock: Clock,
         manifest: &str,
         body: impl Fn(&Message, u32, &dyn View) -> (Outcome, Effects) + Send + Sync + 'static,
     ) -> Self {
@@ -88,17 +119,12 @@ impl Fixture {
             reserve_bytes: 0,
             journal_bytes: u64::MAX,
         };
-        let store = Store::open(&config, Clock::system()).unwrap();
-        let smallest =
-            "name = \"a\"\nversion = \"1\"\n[[source]]\nname = \"in\"\nkind = \"webhook\"\n";
-        let component = Bytes::from_static(b"a function");
-        let digest = Digest::of(&component);
-        let manifest = format!("{smallest}{manifest}");
-        store.submit(Deploy { name: name("a"), manifest, component, digest }).await.unwrap();
+        let store = Store::open(&config, clock.clone()).unwrap();
+        deploy(&store, "a", manifest).await;
         let tasks = Tasks::default();
         let loader = Arc::new(Only(Arc::new(Function(Box::new(body)))));
         let config = Config { threads: 4, handlers: 16 };
-        let dispatch = Dispatch::start(&config, store.clone(), loader, Clock::system(), &tasks);
+        let dispatch = Dispatch::start(&config, store.clone(), loader, clock, &tasks);
         Self { store, dispatch, tasks, _dir: dir }
     }
 
@@ -106,14 +132,7 @@ impl Fixture {
     async fn accept(&self, bodies: &[&str]) -> Vec<MessageId> {
         let mut ids = Vec::new();
         for body in bodies {
-            let content = Content {
-                source: name("in"),
-                headers: Vec::new(),
-                content_type: None,
-                key: body.split_once(':').map(|(key, _)| key.to_owned()),
-                body: Bytes::copy_from_slice(body.as_bytes()),
-            };
-            let accept = Accept { solution: name("a"), content };
+            let accept = Accept { solution: name("a"), content: content("in", body) };
             ids.push(self.store.submit(accept).await.unwrap().answer);
         }
         ids

@@ -51,6 +51,7 @@ async fn fire(store: &Store, clock: &Clock) -> Result<Duration, ReadError> {
     }
 }
 
+/// The first row's time: the table is in the order of due times.
 fn first_due(store: &Store) -> Result<Option<UnixMs>, ReadError> {
     let mut first = None;
     store.read()?.table(Table::Timers)?.scan(&[], |key, _| {

@@ -1,82 +1,31 @@
 //! Schedules tick: at each nominal time one message, whose id is made from the schedule and that time.
+//!
+//! A tick is *missed* if it was due while the node was down, or while there was no room for it. What becomes of it is
+//! the source's to say (`missed`); [`plan`] decides it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    contract::manifest::SourceKind,
     model::{
         clock::{Clock, UnixMs},
         message::Content,
-        name::Name,
     },
-    store::{Catalogue, Refusal, Store, SubmitError, change::accept::Tick},
+    store::{
+        Catalogue, ReadError, Refusal, Store, SubmitError,
+        change::accept::Tick,
+        row::schedule::{ScheduleRow, schedule_key},
+        table::Table,
+    },
 };
 
-/// The longest sleep, so that a clock that was set is noticed.
-const NAP: Duration = Duration::from_secs(1);
+mod plan;
+#[cfg(test)]
+mod tests;
 
-/// Solution and source.
-type Key = (Name, Name);
-
-/// When each schedule ticks next.
-#[derive(Debug, Default)]
-struct Plan {
-    next: BTreeMap<Key, UnixMs>,
-}
-
-impl Plan {
-    /// Takes over what is deployed now. A schedule that is new, or whose line changed, begins after `now_ms`.
-    fn follow(&mut self, before: &Catalogue, catalogue: &Catalogue, now_ms: UnixMs) {
-        let mut next = BTreeMap::new();
-        for (key, schedule) in schedules(catalogue) {
-            let unchanged = schedules(before).any(|(k, s)| k == key && s == schedule);
-            let planned = self.next.get(&key).copied().filter(|_| unchanged);
-            if let Some(at) = planned.or_else(|| schedule.next_after(now_ms)) {
-                next.insert(key, at);
-            }
-        }
-        self.next = next;
-    }
-
-    /// Schedules that are due, with their nominal time; each is planned anew after `now_ms`.
-    fn take_due(&mut self, catalogue: &Catalogue, now_ms: UnixMs) -> Vec<(Key, UnixMs)> {
-        let mut due = Vec::new();
-        for (key, schedule) in schedules(catalogue) {
-            let Some(&at) = self.next.get(&key) else { continue };
-            if at > now_ms {
-                continue;
-            }
-            due.push((key.clone(), at));
-            match schedule.next_after(now_ms) {
-                Some(at) => drop(self.next.insert(key, at)),
-                None => drop(self.next.remove(&key)),
-            }
-        }
-        due
-    }
-
-    fn sleep(&self, now_ms: UnixMs) -> Duration {
-        let first = self.next.values().min();
-        first.map_or(NAP, |at| Duration::from_millis(at.saturating_sub(now_ms)).min(NAP))
-    }
-}
-
-fn schedules(
-    catalogue: &Catalogue,
-) -> impl Iterator<Item = (Key, &crate::contract::schedule::Schedule)> {
-    catalogue.solutions.values().flat_map(|solution| {
-        let sources = solution.manifest.iter().flat_map(|manifest| &manifest.sources);
-        sources.filter_map(|source| match &source.kind {
-            SourceKind::Schedule(schedule) => {
-                Some(((solution.name.clone(), source.name.clone()), schedule))
-            }
-            _ => None,
-        })
-    })
-}
+use plan::{DueTick, Key, MADE_UP_MAX, Plan, Refused, schedules};
 
 /// Ticks until it is told to stop.
 pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
@@ -86,21 +35,47 @@ pub async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     loop {
         let current = catalogues.borrow_and_update().clone();
         if !Arc::ptr_eq(&current, &catalogue) {
-            plan.follow(&catalogue, &current, clock.now_ms());
+            let rows = rows(&store, &current).unwrap_or_else(|error| {
+                tracing::error!(%error, "when schedules ticked last cannot be read");
+                BTreeMap::new()
+            });
+            plan.follow(&current, |key| rows.get(key).copied(), clock.now_ms());
             catalogue = current;
         }
-        for ((solution, source), nominal_ms) in plan.take_due(&catalogue, clock.now_ms()) {
-            fire(&store, solution, source, nominal_ms).await;
+        for tick in plan.take_due(clock.now_ms()) {
+            fire(&store, &mut plan, &clock, tick).await;
         }
         tokio::select! {
-            () = tokio::time::sleep(plan.sleep(clock.now_ms())) => {}
-            _ = catalogues.changed() => {}
+            biased;
             _ = stop.wait_for(|&stop| stop) => return,
+            _ = catalogues.changed() => {}
+            () = tokio::time::sleep(plan.sleep(clock.now_ms())) => {}
         }
     }
 }
 
-async fn fire(store: &Store, solution: Name, source: Name, nominal_ms: UnixMs) {
+/// When each schedule of the catalogue ticked last.
+fn rows(store: &Store, catalogue: &Catalogue) -> Result<BTreeMap<Key, UnixMs>, ReadError> {
+    let snapshot = store.read()?;
+    let mut rows = BTreeMap::new();
+    for (key, ..) in schedules(catalogue) {
+        let Some(solution) = catalogue.solution(key.0.as_str()) else { continue };
+        let row_key = schedule_key(solution.no, &key.1);
+        if let Some(ScheduleRow { last_ms }) = snapshot.get(Table::Schedules, &row_key)? {
+            rows.insert(key, last_ms);
+        }
+    }
+    Ok(rows)
+}
+
+async fn fire(store: &Store, plan: &mut Plan, clock: &Clock, tick: DueTick) {
+    let DueTick { solution, source, nominal_ms, is_cut } = &tick;
+    if *is_cut {
+        tracing::warn!(
+            %solution, %source, nominal_ms,
+            "more than {MADE_UP_MAX} ticks were missed: they are made up for from this one on, older ones are left out"
+        );
+    }
     let body = format!(r#"{{"schedule":"{source}","nominal_ms":{nominal_ms}}}"#);
     let content = Content {
         source: source.clone(),
@@ -109,18 +84,22 @@ async fn fire(store: &Store, solution: Name, source: Name, nominal_ms: UnixMs) {
         key: None,
         body: Bytes::from(body),
     };
-    let tick = Tick { solution: solution.clone(), nominal_ms, content };
-    match store.submit(tick).await {
-        // Paused on purpose, removed meanwhile, fired before a restart or by the other node, or the node stops.
-        Ok(_)
-        | Err(
-            SubmitError::Closed(_)
-            | SubmitError::Refused(
-                Refusal::AlreadyFired | Refusal::SourcePaused { .. } | Refusal::UnknownSolution(_),
-            ),
-        ) => {}
-        Err(SubmitError::Refused(refusal)) => {
-            tracing::warn!(%solution, %source, nominal_ms, %refusal, "a tick was not taken in");
-        }
+    let change = Tick { solution: solution.clone(), nominal_ms: *nominal_ms, content };
+    match store.submit(change).await {
+        // Kept now, or before a restart, or by the other node.
+        Ok(_) | Err(SubmitError::Refused(Refusal::AlreadyFired)) => plan.fired(tick),
+        Err(SubmitError::Refused(
+            refusal @ (Refusal::QueueFull { .. } | Refusal::DiskFull { .. }),
+        )) => match plan.refused(&tick, clock.now_ms()) {
+            Refused::LeftOut => {
+                tracing::warn!(%solution, %source, nominal_ms, %refusal, "a tick was not taken in");
+            }
+            Refused::TriedAgain => {
+                tracing::warn!(%solution, %source, nominal_ms, %refusal, "a tick waits for room");
+            }
+            Refused::TriedAgainStill => {}
+        },
+        // Paused or removed meanwhile, or the node stops.
+        Err(SubmitError::Refused(_) | SubmitError::Closed(_)) => {}
     }
 }

@@ -64,14 +64,14 @@ const NOT_KEPT: [&str; 13] = [
 const PERMIT_BYTES: u64 = 1 << 10;
 /// How long a sender waits for room in the in-flight bound before it is told to come again.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
-/// A body must be here within this time.
-const BODY_WAIT: Duration = Duration::from_mins(1);
 
 /// Bounds of taking messages in.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Bodies that are being received or written at once, in bytes.
     pub in_flight_bytes: u64,
+    /// A body must be here within this time.
+    pub body_timeout: Duration,
 }
 
 /// The source of web hooks.
@@ -80,6 +80,7 @@ pub struct Webhooks {
     store: Store,
     catalogue: watch::Receiver<Arc<Catalogue>>,
     in_flight: Semaphore,
+    body_timeout: Duration,
     clock: Clock,
     no_secret: SeldomLog,
     not_believed: SeldomLog,
@@ -95,6 +96,7 @@ impl Webhooks {
             catalogue: store.catalogue(),
             store,
             in_flight,
+            body_timeout: config.body_timeout,
             clock,
             no_secret: SeldomLog::default(),
             not_believed: SeldomLog::default(),
@@ -128,7 +130,7 @@ impl Webhooks {
             return Err(Problem::bad_request("wait-for-batch", detail));
         }
         let room = self.room(headers, rules.max_body).await?;
-        let body = receive(body, rules.max_body).await?;
+        let body = receive(body, rules.max_body, self.body_timeout).await?;
         self.believe(&solution, &source, &rules, headers, &body)?;
         let content = content(source.clone(), headers, body)?;
         if form.is_batch() {
@@ -308,12 +310,12 @@ fn too_large(max_body: u64) -> Problem {
     )
 }
 
-async fn receive(body: Incoming, max_body: u64) -> Result<Bytes, Problem> {
+async fn receive(body: Incoming, max_body: u64, timeout: Duration) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let limit = usize::try_from(max_body).unwrap_or(usize::MAX);
-    let collected = tokio::time::timeout(BODY_WAIT, Limited::new(body, limit).collect()).await;
+    let collected = tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(max_body)),
@@ -324,7 +326,9 @@ async fn receive(body: Incoming, max_body: u64) -> Result<Bytes, Problem> {
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-too-slow",
-            format!("the body did not arrive within {} s", BODY_WAIT.as_secs()),
+            format!(
+                "the body did not arrive within {timeout:?}; send it again over a better connection"
+            ),
         )),
     }
 }
@@ -394,7 +398,8 @@ mod tests {
             journal_bytes: 0,
         };
         let store = Store::open(&config, clock.clone()).unwrap();
-        let webhooks = Webhooks::new(&Config { in_flight_bytes: 0 }, store.clone(), clock);
+        let config = Config { in_flight_bytes: 0, body_timeout: Duration::from_mins(1) };
+        let webhooks = Webhooks::new(&config, store.clone(), clock);
         for (name, manifest, code) in [
             ("plain", "made = \"later\"", None),
             ("signed", "[[source]]\nsignature = \"as later\"", Some("manifest-unreadable")),

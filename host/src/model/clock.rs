@@ -52,4 +52,11 @@ impl Clock {
             now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
         }
     }
+
+    /// Sets a manual clock, also back, as a machine's clock can be.
+    pub fn set(&self, to: UnixMs) {
+        if let Source::Manual(now) = &self.0 {
+            now.store(to, Ordering::SeqCst);
+        }
+    }
 }

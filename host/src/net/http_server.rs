@@ -14,15 +14,19 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::connection::Connection;
+use self::{connection::Connection, guests::Guests, phase::Phases};
 
 mod connection;
+mod guests;
 mod phase;
+
+/// How long one that was asked to leave has until another is asked.
+const BETWEEN_LEAVES: Duration = Duration::from_millis(10);
 
 /// Bounds of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Connections at once; beyond it accepting pauses, and who comes waits in the listener's backlog.
+    /// Connections at once; beyond it who comes takes the place of one that does nothing, or waits for a place.
     pub max_connections: usize,
     /// From a request's first byte (or from connecting) to the end of its head. Checked in steps of half of it.
     pub header_timeout: Duration,
@@ -73,15 +77,19 @@ where
     let places = Arc::new(Semaphore::new(config.max_connections));
     let http = protocol(&config);
     let mut connections = JoinSet::new();
+    let mut guests = Guests::default();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, &mut guests) => accepted,
         };
         let (stream, place) = accepted;
+        let phases = Phases::default();
+        guests.add(&phases);
         let connection = Connection {
             stream,
+            phases,
             service: service.clone(),
             http: http.clone(),
             shutdown: shutdown.clone(),
@@ -111,8 +119,8 @@ fn protocol(config: &Config) -> http1::Builder {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    guests: &mut Guests,
 ) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
     let mut wait = Duration::from_millis(10);
     loop {
         match listener.accept().await {
@@ -120,7 +128,7 @@ async fn accept(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY could not be set");
                 }
-                return (stream, place);
+                return (stream, place(places, guests).await);
             }
             // The peer went away while it was in the backlog.
             Err(error) if is_the_peers(&error) => {}
@@ -130,6 +138,20 @@ async fn accept(
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(1));
             }
+        }
+    }
+}
+
+/// A place among the connections; while there is none, those that do nothing are asked to leave, one by one.
+async fn place(places: &Arc<Semaphore>, guests: &mut Guests) -> OwnedSemaphorePermit {
+    loop {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return place;
+        }
+        guests.ask_one_to_leave();
+        let place = Arc::clone(places).acquire_owned();
+        if let Ok(place) = tokio::time::timeout(BETWEEN_LEAVES, place).await {
+            return place.expect("it is never closed");
         }
     }
 }

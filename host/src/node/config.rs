@@ -9,6 +9,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -24,6 +25,7 @@ const TIB: u64 = 1 << 40;
 const AT_ONCE_MAX: u64 = 65_536;
 /// Whatever a source may accept has to find room.
 const IN_FLIGHT: Range<u64> = limits::BODY_BYTES_MAX..TIB;
+const TIMEOUT: Range<Duration> = Duration::from_millis(100)..Duration::from_hours(1);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -73,6 +75,12 @@ pub struct Ingress {
     pub max_connections: usize,
     /// Bodies that are being received or wait to be kept, together, in bytes; beyond it senders get 503.
     pub in_flight: u64,
+    /// From a request's first byte (or from connecting) to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of a message's head to the end of its body.
+    pub body_timeout: Duration,
+    /// How long a connection may stay open without a request.
+    pub idle_timeout: Duration,
 }
 
 /// `[delivery]`.
@@ -212,6 +220,9 @@ fn read_ingress(mut table: Table<'_>) -> Ingress {
     let ingress = Ingress {
         max_connections: count(&mut table, "max_connections", 4096, 1_000_000),
         in_flight: table.size("in_flight", 64 * MIB, IN_FLIGHT),
+        header_timeout: table.duration("header_timeout", Duration::from_secs(30), TIMEOUT),
+        body_timeout: table.duration("body_timeout", Duration::from_mins(1), TIMEOUT),
+        idle_timeout: table.duration("idle_timeout", Duration::from_mins(5), TIMEOUT),
     };
     table.finish();
     ingress
@@ -300,6 +311,9 @@ instances = 10_000
 [ingress]
 max_connections = 1
 in_flight = "16MiB"
+header_timeout = "100ms"
+body_timeout = "2s"
+idle_timeout = "1h"
 [delivery]
 concurrency = 8
 [log]
@@ -315,7 +329,13 @@ format = "json"
                 listen: "[::]:80".parse().unwrap(),
                 store: Store { cache: 1 << 30, commit: Commit::Fast, live: 1 << 20, reserve: 0 },
                 runtime: Runtime { threads: 3, instances: 10_000 },
-                ingress: Ingress { max_connections: 1, in_flight: 16 << 20 },
+                ingress: Ingress {
+                    max_connections: 1,
+                    in_flight: 16 << 20,
+                    header_timeout: Duration::from_millis(100),
+                    body_timeout: Duration::from_secs(2),
+                    idle_timeout: Duration::from_hours(1),
+                },
                 // 32 to one target, but 8 in all.
                 delivery: Delivery { concurrency: 8, per_target: 8 },
                 log: Log { level: LogLevel::Trace, format: LogFormat::Json },
@@ -344,6 +364,10 @@ format = "json"
             ("[runtime]\ninstances = \"64\"", "expected an integer such as `64`, found a string"),
             ("[runtime]\ninstances = 10_001", "`instances` must be at least 1 and at most 10000"),
             ("[ingress]\nmax_connections = 0", "`max_connections` must be at least 1"),
+            (
+                "[ingress]\nheader_timeout = \"2h\"",
+                "`header_timeout` must be at least 100ms and at most 1h",
+            ),
             ("[ingress]\nin_flight = \"1MiB\"", "`in_flight` must be at least 16MiB"),
             ("[delivery]\nconcurrency = 0", "`concurrency` must be at least 1 and at most 65536"),
             ("[delivery]\nper_target = -1", "`per_target` must be at least 1"),

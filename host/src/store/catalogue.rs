@@ -82,6 +82,33 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// A solution that is deployed nowhere.
+    #[cfg(test)]
+    pub fn of_one(manifest: &str, paused_source: Option<&str>) -> Self {
+        let version = VersionRow {
+            revision: 1,
+            digest: Digest([0; 32]),
+            manifest: manifest.to_owned(),
+            deployed_ms: 0,
+        };
+        let paused_sources =
+            paused_source.map(|source| (source.parse().expect("a name"), "test".to_owned()));
+        let row = SolutionRow {
+            no: 1,
+            active: 1,
+            versions: vec![version],
+            paused: None,
+            paused_sources: paused_sources.into_iter().collect(),
+        };
+        let name: Name = "a".parse().expect("a name");
+        let solution = Arc::new(Solution::new(name.clone(), row));
+        Self {
+            solutions: BTreeMap::from([(name, solution.clone())]),
+            by_no: BTreeMap::from([(1, solution)]),
+            settings: BTreeMap::new(),
+        }
+    }
+
     pub fn solution(&self, name: &str) -> Option<&Arc<Solution>> {
         self.solutions.get(name)
     }

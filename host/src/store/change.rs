@@ -11,6 +11,7 @@ pub mod deploy;
 pub mod due;
 pub mod intake;
 pub mod once;
+mod schedules;
 pub mod setting;
 pub mod settle;
 

@@ -58,6 +58,8 @@ publish = ["a", "nobody"]
 queue = 3
 "#;
 
+const START_MS: u64 = 1_700_000_000_000;
+
 struct Fixture {
     store: Store,
     clock: Clock,
@@ -96,7 +98,7 @@ fn deploy(component: &'static [u8]) -> Deploy {
 impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(1_700_000_000_000);
+        let clock = Clock::manual(START_MS);
         let store = Store::open(&config(dir.path()), clock.clone()).unwrap();
         store.submit(deploy(b"one")).await.unwrap();
         Self { store, clock, dir }
@@ -333,13 +335,26 @@ async fn a_paused_source_takes_nothing_until_it_is_resumed() {
 #[tokio::test]
 async fn a_tick_fires_once_per_nominal_time() {
     let f = Fixture::new().await;
+    let minutes = |minutes: u64| START_MS + minutes * 60_000;
     let tick = |nominal_ms| Tick { solution: name("a"), nominal_ms, content: content("tick", "") };
-    f.store.submit(tick(60_000)).await.unwrap();
-    assert_eq!(Fixture::refusal(f.store.submit(tick(60_000)).await), Refusal::AlreadyFired);
+    let before = Fixture::refusal(f.store.submit(tick(f.clock.now_ms())).await);
+    assert_eq!(before, Refusal::AlreadyFired, "it begins after its deployment");
+    f.store.submit(tick(minutes(1))).await.unwrap();
+    let again = Fixture::refusal(f.store.submit(tick(minutes(1))).await);
+    assert_eq!(again, Refusal::AlreadyFired);
     let f = f.reopen();
-    assert_eq!(Fixture::refusal(f.store.submit(tick(60_000)).await), Refusal::AlreadyFired);
-    let id = f.store.submit(tick(120_000)).await.unwrap().answer;
-    assert_eq!(id, MessageId::of_tick(&name("a"), &name("tick"), 120_000));
+    let again = Fixture::refusal(f.store.submit(tick(minutes(1))).await);
+    assert_eq!(again, Refusal::AlreadyFired);
+    let id = f.store.submit(tick(minutes(2))).await.unwrap().answer;
+    assert_eq!(id, MessageId::of_tick(&name("a"), &name("tick"), minutes(2)));
+    // Removed and deployed anew: its row is another one, its ids are the same.
+    for _ in 0..2 {
+        f.settle(Effects::default(), Next::Done).await;
+    }
+    f.store.submit(Remove { name: name("a") }).await.unwrap();
+    f.store.submit(deploy(b"one")).await.unwrap();
+    let again = Fixture::refusal(f.store.submit(tick(minutes(2))).await);
+    assert_eq!(again, Refusal::AlreadyFired);
 }
 
 #[tokio::test]

@@ -78,6 +78,12 @@ impl Counters {
     pub fn queues(&self) -> BTreeMap<SolutionNo, u64> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Messages of one solution that are ready or scheduled.
+    pub fn queued_of(&self, solution: SolutionNo) -> u64 {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.get(&solution).copied().unwrap_or(0)
+    }
 }
 
 type Release = Box<dyn FnOnce(Result<Position, SubmitError>) + Send>;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     contract::{
         capability::{Grants, Target},
-        schedule::{Schedule, ScheduleError},
+        schedule::{Missed, Schedule, ScheduleError},
         toml_reader::{Document, Problem, Table, units::show_duration},
     },
     model::{limits, name::Name},
@@ -136,6 +136,7 @@ fn read_kind(mut table: Table<'_>) -> Option<SourceKind> {
     webhook::misplaced(&mut table);
     table.misplaced("cron", "it is for sources of kind `schedule`");
     table.misplaced("timezone", "it is for sources of kind `schedule`");
+    table.misplaced("missed", "it is for sources of kind `schedule`");
     table.finish();
     kind
 }
@@ -143,9 +144,11 @@ fn read_kind(mut table: Table<'_>) -> Option<SourceKind> {
 fn read_schedule(table: &mut Table<'_>) -> Option<Schedule> {
     let cron = table.required("cron", r#""*/5 * * * *""#, |text| Ok::<_, String>(text.to_owned()));
     let timezone = table.string("timezone", r#""Europe/Berlin""#);
+    let words = [("skip", Missed::Skip), ("once", Missed::Once), ("all", Missed::All)];
+    let missed = table.one_of("missed", &words).unwrap_or_default();
     let zone = timezone.as_ref().map_or("UTC", |found| found.value);
     match (Schedule::parse(&cron?, zone), timezone) {
-        (Ok(schedule), _) => Some(schedule),
+        (Ok(schedule), _) => Some(schedule.missed(missed)),
         (Err(error @ ScheduleError::Timezone { .. }), Some(found)) => {
             table.fault("timezone", &found.span, Problem::Invalid(error.to_string()));
             None
@@ -580,6 +583,14 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             (
                 "[[source]]\nname = \"x\"\nkind = \"schedule\"\ncron = \"* * * * *\"\ntimezone = \"Berlin\"",
                 "11:12: `Berlin` is no time zone, did you mean `Europe/Berlin`?",
+            ),
+            (
+                "[[source]]\nname = \"x\"\nkind = \"schedule\"\ncron = \"* * * * *\"\nmissed = \"some\"",
+                "11:10: `some` is none of `skip`, `once`, `all`",
+            ),
+            (
+                "missed = \"all\"",
+                "7:1: `missed` has no place here: it is for sources of kind `schedule`",
             ),
             // Grants.
             (

@@ -91,6 +91,14 @@ impl Queue {
         self.hold(waiting, due_ms);
     }
 
+    /// A message's attempt does not count: it waits again in its place.
+    pub fn put_back(&mut self, waiting: Waiting) {
+        self.finished(&waiting.turn);
+        self.window_bytes += waiting.message.content.body.len();
+        let place = self.window.partition_point(|other| other.ordinal < waiting.ordinal);
+        self.window.insert(place, waiting);
+    }
+
     /// Whether nothing waits here.
     pub fn is_empty(&self) -> bool {
         self.window.is_empty() && self.held.is_empty()
@@ -173,6 +181,16 @@ mod tests {
         assert_eq!(drain(&mut queue, 0), [2]);
         assert_eq!(queue.running(), 3);
         assert_eq!(queue.window_bytes, 0);
+    }
+
+    #[test]
+    fn what_is_put_back_is_in_its_place() {
+        let mut queue = queue(&[key("a"), key("b"), key("a")]);
+        let (first, second) = (queue.next(0).unwrap(), queue.next(0).unwrap());
+        queue.put_back(second);
+        queue.put_back(first);
+        assert_eq!((queue.running(), queue.window_bytes), (0, 12));
+        assert_eq!(drain(&mut queue, 0), [1, 2]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::phase::{Phase, Phases, Watched};
 
 pub(super) struct Connection<S> {
     pub(super) stream: TcpStream,
+    pub(super) phases: Phases,
     pub(super) service: S,
     pub(super) http: http1::Builder,
     pub(super) shutdown: watch::Receiver<bool>,
@@ -33,8 +34,9 @@ where
 {
     /// Serves requests until the peer, a time limit or the node ends it.
     pub(super) async fn run(self) {
-        let Self { stream, service, http, mut shutdown, header_timeout, idle_timeout } = self;
-        let phases = Phases::default();
+        let Self { stream, phases, service, http, mut shutdown, header_timeout, idle_timeout } =
+            self;
+        let guest = phases.clone();
         let io = TokioIo::new(Watched { stream, phases: phases.clone() });
         let mut limits = Limits::new(phases.clone(), header_timeout, idle_timeout);
         let service = service_fn(move |request| {
@@ -59,6 +61,15 @@ where
                         tracing::debug!(%error, "a connection broke off");
                     }
                     return;
+                }
+                () = guest.asked_to_leave(), if !closing => {
+                    if guest.is_at_its_first_head() {
+                        tracing::debug!("a connection without a request makes room for another");
+                        return;
+                    }
+                    // A request that has come meanwhile is answered first.
+                    connection.as_mut().graceful_shutdown();
+                    closing = true;
                 }
                 _ = stop.as_mut(), if !closing => {
                     connection.as_mut().graceful_shutdown();

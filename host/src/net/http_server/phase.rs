@@ -6,13 +6,16 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+};
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +28,67 @@ pub(super) enum Phase {
     Idle,
 }
 
-/// The phase, and how often it has changed. Written by the connection's own task only.
+/// The phase, and how often it has changed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Phases(Arc<AtomicU64>);
+pub(super) struct Phases(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Written by the connection's own task only.
+    value: AtomicU64,
+    is_asked_to_leave: AtomicBool,
+    asked_to_leave: Notify,
+}
+
+/// Another's view of it.
+#[derive(Debug)]
+pub(super) struct WeakPhases(Weak<Shared>);
+
+impl WeakPhases {
+    pub(super) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Not if it was asked to leave before.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stays().is_some_and(|phases| phases.now().0 == Phase::Idle)
+    }
+
+    pub(super) fn is_at_its_first_head(&self) -> bool {
+        self.stays().is_some_and(|phases| phases.is_at_its_first_head())
+    }
+
+    pub(super) fn ask_to_leave(&self) {
+        if let Some(phases) = self.stays() {
+            phases.0.is_asked_to_leave.store(true, Ordering::Relaxed);
+            phases.0.asked_to_leave.notify_one();
+        }
+    }
+
+    fn stays(&self) -> Option<Phases> {
+        let shared = self.0.upgrade()?;
+        (!shared.is_asked_to_leave.load(Ordering::Relaxed)).then_some(Phases(shared))
+    }
+}
 
 impl Phases {
+    pub(super) fn downgrade(&self) -> WeakPhases {
+        WeakPhases(Arc::downgrade(&self.0))
+    }
+
+    /// Waits until another needs the connection's place.
+    pub(super) async fn asked_to_leave(&self) {
+        self.0.asked_to_leave.notified().await;
+    }
+
+    /// Whether no request has come whole yet.
+    pub(super) fn is_at_its_first_head(&self) -> bool {
+        self.now().1 == 0
+    }
+
     /// The phase, and a number that is another after each change.
     pub(super) fn now(&self) -> (Phase, u64) {
-        let value = self.0.load(Ordering::Relaxed);
+        let value = self.0.value.load(Ordering::Relaxed);
         let phase = match value & 3 {
             0 => Phase::Head,
             1 => Phase::Service,
@@ -45,7 +101,7 @@ impl Phases {
         let (now, value) = self.now();
         if now != phase {
             let next = (value & !3) + 4 + phase as u64;
-            self.0.store(next, Ordering::Relaxed);
+            self.0.value.store(next, Ordering::Relaxed);
         }
     }
 }

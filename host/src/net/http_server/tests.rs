@@ -142,6 +142,31 @@ async fn beyond_the_bound_connections_wait_until_one_ends() {
 }
 
 #[tokio::test]
+async fn who_does_nothing_makes_room_for_who_comes() {
+    let server = Server::start(Config { max_connections: 3, ..Config::default() }).await;
+    let mut busy = server.connect().await;
+    send(&mut busy, "GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    server.entered.notified().await;
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    assert!(ask(&mut first, "/1").await.ends_with("/1 "));
+    assert!(ask(&mut second, "/2").await.ends_with("/2 "));
+    // The place of the one that came first, not of one that waits for its answer.
+    let mut third = server.connect().await;
+    assert!(ask(&mut third, "/3").await.ends_with("/3 "));
+    assert!(is_closed(&mut first).await);
+    assert!(ask(&mut second, "/2").await.ends_with("/2 "));
+    // Also of those that never asked anything, or not to the end.
+    let (mut silent, mut slow) = (server.connect().await, server.connect().await);
+    send(&mut slow, "GET /x HTTP/1.1\r\nhost").await;
+    let (mut fourth, mut fifth) = (server.connect().await, server.connect().await);
+    assert!(ask(&mut fourth, "/4").await.ends_with("/4 "));
+    assert!(ask(&mut fifth, "/5").await.ends_with("/5 "));
+    assert!(is_closed(&mut silent).await && is_closed(&mut slow).await);
+    server.gate.notify_one();
+    assert!(answer(&mut busy).await.ends_with("/wait "));
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_end_is_cut_and_idling_is_not() {
     let config = Config { header_timeout: Duration::from_millis(200), ..Config::default() };
     let server = Server::start(config).await;

@@ -66,12 +66,14 @@ impl Change for Tick {
             .ok_or_else(|| Refusal::UnknownSolution(solution.to_string()))?;
         let key = schedule_key(solution.no, &content.source);
         let last = seq.get::<ScheduleRow>(Table::Schedules, &key)?;
-        if last.is_some_and(|row| row.last_ms >= nominal_ms) {
+        let id = MessageId::of_tick(&solution.name, &content.source, nominal_ms);
+        // A solution that was removed and deployed anew has no row, but the same ids.
+        let is_kept = || seq.contains(Table::Messages, &id.0);
+        if last.is_some_and(|row| row.last_ms >= nominal_ms) || is_kept()? {
             return Err(Refusal::AlreadyFired.into());
         }
         check_source(solution, &content.source, "schedule")?;
         has_room(seq, solution, &content.source, 1)?;
-        let id = MessageId::of_tick(&solution.name, &content.source, nominal_ms);
         seq.put(Table::Schedules, &key, &ScheduleRow { last_ms: nominal_ms });
         keep(
             seq,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Change, ChangeError, Refusal};
+use super::{Change, ChangeError, Refusal, schedules};
 use crate::{
     model::name::{Digest, Name},
     store::{
@@ -53,6 +53,7 @@ impl Change for Deploy {
             None => new_row(seq)?,
         };
         let revision = row.versions.iter().map(|version| version.revision).max().unwrap_or(0) + 1;
+        schedules::activate(seq, &name, row.no, &manifest)?;
         row.versions.push(VersionRow { revision, digest, manifest, deployed_ms: seq.now_ms() });
         row.active = revision;
         let surplus = row.versions.len().saturating_sub(VERSIONS_KEPT);
@@ -126,6 +127,9 @@ impl Change for Rollback {
                 .rfind(|&revision| revision < row.active)
                 .ok_or(Refusal::NothingToRollBackTo(name.clone()))?,
         };
+        if let Some(version) = row.versions.iter().find(|version| version.revision == wanted) {
+            schedules::activate(seq, &name, row.no, &version.manifest)?;
+        }
         row.active = wanted;
         keep_row(seq, &name, &row);
         Ok(wanted)
@@ -161,7 +165,11 @@ impl Change for Pause {
                 }
                 row.paused_sources.insert(source, reason);
             }
-            (Some(source), None) => drop(row.paused_sources.remove(&source)),
+            (Some(source), None) => {
+                if row.paused_sources.remove(&source).is_some() {
+                    schedules::resume(seq, &name, row.no, &source)?;
+                }
+            }
         }
         keep_row(seq, &name, &row);
         Ok(())

@@ -1,4 +1,4 @@
-//! When a schedule ticked last.
+//! Up to when a schedule is done with.
 //!
 //! Key: solution number (4 bytes), name of the source.
 
@@ -9,7 +9,7 @@ use crate::model::{clock::UnixMs, name::Name};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleRow {
-    /// Nominal time of the last tick.
+    /// Nominal time of the last tick, or when the schedule was deployed or resumed: no tick up to here comes (again).
     pub last_ms: UnixMs,
 }
 
