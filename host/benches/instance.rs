@@ -13,7 +13,7 @@ use tandem::{
     contract::{
         capability::{Grants, HostPattern, Port, Target},
         handler::{Handler, View, ViewError},
-        manifest::{Backoff, Delivery, Handling, Limits, Manifest, Retry},
+        manifest::{Backoff, Delivery, Handling, Limits, Manifest, Retention, Retry},
     },
     model::{
         message::{Content, Message, MessageId},
@@ -70,6 +70,7 @@ fn manifest() -> Manifest {
         limits: Limits { time: Duration::from_secs(10), memory: 64 << 20, queue: 10 },
         handling: Handling::default(),
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
+        retention: Retention::default(),
         delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
     }
 }
