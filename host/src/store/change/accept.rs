@@ -67,7 +67,8 @@ impl Change for Tick {
         let key = schedule_key(solution.no, &content.source);
         let last = seq.get::<ScheduleRow>(Table::Schedules, &key)?;
         let id = MessageId::of_tick(&solution.name, &content.source, nominal_ms);
-        // A solution that was removed and deployed anew has no row, but the same ids.
+        // A solution that was removed and deployed anew has no row, but the same ids: those of messages that are still
+        // in the tables are not given again. Older ones can only come if the clock goes back as far.
         let is_kept = || seq.contains(Table::Messages, &id.0);
         if last.is_some_and(|row| row.last_ms >= nominal_ms) || is_kept()? {
             return Err(Refusal::AlreadyFired.into());
