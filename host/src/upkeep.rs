@@ -32,6 +32,8 @@ use crate::{
 mod decide;
 mod pack;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 /// Between two looks at what is finished.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -68,21 +70,10 @@ enum UpkeepError {
 /// Runs until it is told to stop.
 pub async fn run(config: Config, store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut upkeep = Upkeep::new(config, store, clock);
-    loop {
-        let began = Instant::now();
-        let pause = match upkeep.round().await {
-            Ok(()) => PAUSE.max(began.elapsed() * SHARE),
-            Err(UpkeepError::Submit(SubmitError::Closed(_))) => return,
-            Err(error) => {
-                tracing::error!(%error, "finished messages stay where they are; trying again soon");
-                upkeep.tally = Tally::default();
-                PAUSE_AFTER_FAULT
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            _ = stop.wait_for(|&stop| stop) => return,
-        }
+    tokio::select! {
+        () = upkeep.work() => {}
+        // Between any two steps: what is left is done after the next start.
+        _ = stop.wait_for(|&stop| stop) => {}
     }
 }
 
@@ -100,6 +91,23 @@ impl Upkeep {
     fn new(config: Config, store: Store, clock: Clock) -> Self {
         let tallied_afresh = Instant::now();
         Self { config, store, clock, tally: Tally::default(), tallied_afresh, retained: None }
+    }
+
+    /// Until the store closes.
+    async fn work(&mut self) {
+        loop {
+            let began = Instant::now();
+            let pause = match self.round().await {
+                Ok(()) => PAUSE.max(began.elapsed() * SHARE),
+                Err(UpkeepError::Submit(SubmitError::Closed(_))) => return,
+                Err(error) => {
+                    tracing::error!(%error, "finished messages stay where they are; trying again soon");
+                    self.tally = Tally::default();
+                    PAUSE_AFTER_FAULT
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
     }
 
     async fn round(&mut self) -> Result<(), UpkeepError> {
@@ -162,15 +170,26 @@ impl Upkeep {
             Ok(true)
         })?;
         for key in sweeps {
-            let segment = self.store.archive().open(key)?;
-            for block in 0..segment.blocks() {
-                let indexes = |deliveries: Vec<(u16, _)>| deliveries.into_iter().map(|(n, _)| n);
-                let entries = segment.block(block)?.into_iter();
-                let messages = entries.map(|e| (MessageId(e.id), indexes(e.deliveries).collect()));
-                self.sweep(messages.collect()).await?;
+            match self.finish_sweep(key).await {
+                Err(UpkeepError::Segment(error)) => {
+                    tracing::error!(%error, "messages of it that are still live move once more");
+                }
+                other => other?,
             }
-            self.store.submit(Swept { key }).await?;
         }
+        Ok(())
+    }
+
+    /// In order, and only what was read: what a damaged file does not give back stays, and so does all behind it.
+    async fn finish_sweep(&self, key: SegmentKey) -> Result<(), UpkeepError> {
+        let segment = self.store.archive().open(key)?;
+        for block in 0..segment.blocks() {
+            let indexes = |deliveries: Vec<(u16, _)>| deliveries.into_iter().map(|(n, _)| n);
+            let entries = segment.block(block)?.into_iter();
+            let messages = entries.map(|e| (MessageId(e.id), indexes(e.deliveries).collect()));
+            self.sweep(messages.collect()).await?;
+        }
+        self.store.submit(Swept { key }).await?;
         Ok(())
     }
 

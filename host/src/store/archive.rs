@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use uuid::Uuid;
@@ -31,11 +31,23 @@ impl Archive {
         Self { dir, open: Mutex::default() }
     }
 
-    /// Where the file of a segment is, or will be; makes the folder.
+    /// Where the file of a segment will be; makes the folder.
     pub fn place(&self, key: SegmentKey) -> Result<PathBuf, SegmentError> {
-        fs::create_dir_all(&self.dir)
-            .map_err(|source| SegmentError::Io { file: self.dir.clone(), source })?;
+        self.make_folder().map_err(|source| SegmentError::Io { file: self.dir.clone(), source })?;
+        // Should one lie there that cannot be read, nobody goes on with it.
+        self.opened().retain(|(other, _)| *other != key);
         Ok(self.path(key))
+    }
+
+    /// A folder whose name is not synced can go with the power, and every segment with it.
+    fn make_folder(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        let above = self.dir.parent().filter(|above| !above.as_os_str().is_empty());
+        fs::File::open(above.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Vec<(SegmentKey, Arc<Segment>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, key: SegmentKey) -> PathBuf {
@@ -44,7 +56,7 @@ impl Archive {
     }
 
     pub fn open(&self, key: SegmentKey) -> Result<Arc<Segment>, SegmentError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.opened();
         let segment = match open.iter().position(|(other, _)| *other == key) {
             Some(place) => open.remove(place).1,
             None => Arc::new(Segment::open(&self.path(key))?),
@@ -70,8 +82,7 @@ impl Archive {
                 fs::remove_file(&path)?;
             }
         }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(key, _)| known.contains(&self.path(*key)));
+        self.opened().retain(|(key, _)| known.contains(&self.path(*key)));
         Ok(())
     }
 }

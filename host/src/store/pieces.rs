@@ -77,6 +77,13 @@ pub(super) fn is_cut(table: Table, value: &[u8]) -> bool {
     stands_for(table, value).is_some()
 }
 
+/// Keys of the pieces that a stub stands for.
+#[cfg(test)]
+pub(super) fn keys_of(table: Table, key: &[u8], value: &[u8]) -> Vec<Vec<u8>> {
+    let pieces = stands_for(table, value).unwrap_or(0).div_ceil(PIECE_BYTES);
+    (0..pieces).map(|number| piece_key(table, key, number)).collect()
+}
+
 /// The value that was kept.
 pub(super) fn join<'a>(
     pieces: &impl ReadableTable<Bytes, Bytes>,

@@ -42,10 +42,14 @@ fn ms(time: Duration) -> UnixMs {
 }
 
 impl Facts {
+    /// Messages of a solution that is gone are kept for the usual time. One whose manifest cannot be read any more may
+    /// want them longer: they are kept until it can.
     fn retention(&self, no: SolutionNo) -> Retention {
-        let solution = self.catalogue.by_no(no);
-        let manifest = solution.and_then(|solution| solution.manifest.as_ref().ok());
-        manifest.map_or_else(Retention::default, |manifest| manifest.retention)
+        match self.catalogue.by_no(no).map(|solution| &solution.manifest) {
+            None => Retention::default(),
+            Some(Ok(manifest)) => manifest.retention,
+            Some(Err(_)) => Retention { time: Duration::MAX, size: None },
+        }
     }
 
     /// Messages from before this are not kept.

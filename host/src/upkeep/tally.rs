@@ -8,7 +8,7 @@ use crate::{
     store::{
         ReadError, Snapshot,
         row::{
-            SolutionNo,
+            Row, SolutionNo,
             dead_letter::DeadLetterRow,
             delivery::{DeliveryRow, DeliveryStatusRow, delivery_key},
             life::{LifeRow, StatusRow},
@@ -45,27 +45,31 @@ struct Tables {
 }
 
 impl Tables {
-    /// Nothing more will happen with it.
-    fn is_finished(&self, id: MessageId) -> Result<bool, ReadError> {
-        let Some(life) = self.lives.get::<LifeRow>(&id.0)? else { return Ok(false) };
+    /// Bytes of all that became of it, if nothing more will happen with it.
+    fn finished(&self, id: MessageId) -> Result<Option<usize>, ReadError> {
+        let Some(life) = self.lives.get_bytes(&id.0)? else { return Ok(None) };
+        let mut bytes = life.len();
+        let life = LifeRow::decode(&life)?;
         match life.status {
-            StatusRow::Again { .. } => return Ok(false),
+            StatusRow::Again { .. } => return Ok(None),
             StatusRow::Dead if self.letters.get::<DeadLetterRow>(&id.0)?.is_some() => {
-                return Ok(false);
+                return Ok(None);
             }
             StatusRow::Dead | StatusRow::Done => {}
         }
         let asked = life.attempts.last().map_or(0, |attempt| attempt.outbox);
         for index in 0..asked {
             let key = delivery_key(id, index);
-            match self.deliveries.get::<DeliveryRow>(&key)?.map(|row| row.status) {
-                Some(DeliveryStatusRow::Delivered) => {}
-                Some(DeliveryStatusRow::Dead)
+            let Some(row) = self.deliveries.get_bytes(&key)? else { return Ok(None) };
+            bytes += row.len();
+            match DeliveryRow::decode(&row)?.status {
+                DeliveryStatusRow::Delivered => {}
+                DeliveryStatusRow::Dead
                     if self.letters.get::<DeadLetterRow>(&key)?.is_none() => {}
-                _ => return Ok(false),
+                DeliveryStatusRow::Dead | DeliveryStatusRow::Again { .. } => return Ok(None),
             }
         }
-        Ok(true)
+        Ok(Some(bytes))
     }
 }
 
@@ -80,19 +84,20 @@ impl Tally {
         };
         let mut still_late = Vec::new();
         for id in std::mem::take(&mut self.late) {
-            if !tables.is_finished(id)? {
+            let Some(bytes) = tables.finished(id)? else {
                 still_late.push(id);
-            } else if let Some(row) = messages.get_bytes(&id.0)? {
-                self.add(id, &row)?;
+                continue;
+            };
+            if let Some(row) = messages.get_bytes(&id.0)? {
+                self.add(id, &row, bytes)?;
             }
         }
         let from = self.cursor.map_or(Vec::new(), |id| [&id.0[..], &[0]].concat());
         messages.scan(&from, |key, row| {
             let id = MessageId(key.try_into().map_err(|_| ReadError::Key("messages"))?);
-            if tables.is_finished(id)? {
-                self.add(id, row)?;
-            } else {
-                still_late.push(id);
+            match tables.finished(id)? {
+                Some(bytes) => self.add(id, row, bytes)?,
+                None => still_late.push(id),
             }
             self.cursor = Some(id);
             Ok(true)
@@ -101,10 +106,10 @@ impl Tally {
         Ok(())
     }
 
-    fn add(&mut self, id: MessageId, row: &[u8]) -> Result<(), ReadError> {
+    fn add(&mut self, id: MessageId, row: &[u8], more: usize) -> Result<(), ReadError> {
         let head = MessageHead::decode(row)?;
         let finished = self.finished.entry(head.solution_no).or_default();
-        let bytes = u32::try_from(row.len()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(row.len() + more).unwrap_or(u32::MAX);
         finished.bytes += u64::from(bytes);
         // A late one comes after younger ones; nearly all are added at the end.
         let place = finished.messages.partition_point(|(other, _)| *other < id);

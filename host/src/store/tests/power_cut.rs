@@ -6,7 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use self::{
     check::{check, check_indexes, ensure, highest},
     disk::{Disk, Logged, Platter, Style, Window},
-    history::{Attempt, History, Kept},
+    history::{Archived, Attempt, History, Kept},
     workload::{Driver, accept, deploy, ready, request},
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     model::clock::Clock,
     store::{
         Commit, Config, Store, SubmitError,
+        pieces::PIECE_BYTES,
         row::{
             Row,
             life::{LifeRow, StatusRow},
@@ -33,6 +34,7 @@ use crate::{
     },
 };
 
+mod archiving;
 mod check;
 mod disk;
 mod errors;
@@ -40,7 +42,7 @@ mod history;
 mod workload;
 
 /// Commits of the workload are about as many.
-const STEPS: usize = 110;
+const STEPS: usize = 130;
 /// Frames beyond it go: some do.
 const JOURNAL_BYTES: u64 = 200_000;
 const BEGAN_MS: u64 = 1_700_000_000_000;
@@ -54,9 +56,10 @@ fn seed() -> u64 {
     environment("TANDEM_POWER_CUT_SEED").map_or(20_260, |seed| seed.parse().unwrap())
 }
 
-fn config(commit: Commit) -> Config {
+/// Only segments are in the folder; what one holds is durable before the store names it.
+fn config(commit: Commit, dir: &Path) -> Config {
     Config {
-        dir: PathBuf::from("nowhere"),
+        dir: dir.to_owned(),
         cache_bytes: 4 << 20,
         commit,
         reserve_bytes: 0,
@@ -68,6 +71,7 @@ fn config(commit: Commit) -> Config {
 struct Recorded {
     commit: Commit,
     seed: u64,
+    dir: tempfile::TempDir,
     log: Vec<Logged>,
     /// Where in the log the store was there.
     made: usize,
@@ -78,8 +82,9 @@ struct Recorded {
 
 fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
     let disk = Disk::default();
-    let clock = Clock::manual(BEGAN_MS);
-    let store = Store::open_on(disk.clone(), &config(commit), clock.clone()).unwrap();
+    let (clock, dir) = (Clock::manual(BEGAN_MS), tempfile::tempdir().unwrap());
+    let config = config(commit, dir.path());
+    let store = Store::open_on(disk.clone(), &config, clock.clone()).unwrap();
     let made = disk.asked();
     if lies {
         disk.lie();
@@ -93,7 +98,8 @@ fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
     let Driver { store, history, .. } = driver;
     drop(store);
     clock.advance(Duration::from_secs(5));
-    Recorded { commit, seed, log: disk.take_log(), made, end: disk.window(), clock, history }
+    let (log, end) = (disk.take_log(), disk.window());
+    Recorded { commit, seed, dir, log, made, end, clock, history }
 }
 
 /// How much is tried.
@@ -186,10 +192,11 @@ fn live_on(
     rng: &mut StdRng,
     tally: &mut Tally,
 ) -> Result<(), String> {
-    let Recorded { commit, clock, history, .. } = recorded;
+    let Recorded { commit, clock, history, dir, .. } = recorded;
+    let config = config(*commit, dir.path());
     let disk = Disk::holding(image.clone(), window);
-    let store = Store::open_on(disk.clone(), &config(*commit), clock.clone())
-        .map_err(|error| error.to_string())?;
+    let store =
+        Store::open_on(disk.clone(), &config, clock.clone()).map_err(|error| error.to_string())?;
     let opened = disk.asked();
     let head = check(&store, window, history)?;
     tally.ahead += usize::from(head > window.acked);
@@ -200,6 +207,7 @@ fn live_on(
     disk.set_window(Window { acked: head, tried: head });
     let mut driver = Driver::new(store, disk.clone(), clock.clone(), history, 0);
     redone.map_or(Ok(()), |attempt| hand_in_again(&mut driver, *attempt, head))?;
+    driver.finish_sweeps()?;
     work(&mut driver)?;
     let Driver { store, history, .. } = driver;
     drop(store);
@@ -220,7 +228,7 @@ fn live_on(
             tally.second += 1;
             let style = *Style::ALL.choose(rng).expect("there are some");
             let disk = Disk::holding(platter.cut(style, rng), window);
-            let checked = Store::open_on(disk, &config(*commit), clock.clone())
+            let checked = Store::open_on(disk, &config, clock.clone())
                 .map_err(|error| error.to_string())
                 .and_then(|store| check(&store, window, &history));
             checked.map_err(|why| {
@@ -289,6 +297,11 @@ fn is_rich(recorded: &Recorded) {
     let journal: usize = history.commits.iter().map(|kept| kept.frame.len()).sum();
     assert!(journal as u64 > JOURNAL_BYTES, "the journal never came to its bound");
     assert!(history.receipts.len() > 50 && history.attempts.len() > 50, "few messages");
+    let Archived { sealed, expired } = &history.last().archived;
+    let moved = sealed.len() + expired.len();
+    assert!(moved > 20 && !expired.is_empty(), "{moved} messages moved, {} went", expired.len());
+    let long = |kept: &Arc<Kept>| kept.rows.values().any(|value| value.len() > 2 * PIECE_BYTES);
+    assert!(history.commits.iter().any(long), "no value was ever cut");
 }
 
 fn survives(commit: Commit) {
@@ -329,7 +342,7 @@ fn tables_that_disagree_are_found_out() {
             let keys = kept.rows.keys().filter(|(of, key)| *of == table && !key.is_empty());
             keys.into_iter().any(|key| {
                 let mut rows = kept.rows.clone();
-                rows.remove(key).is_some() && check_indexes(&rows).is_err()
+                rows.remove(key).is_some() && check_indexes(&rows, &kept.archived).is_err()
             })
         })
     };
@@ -343,6 +356,7 @@ fn tables_that_disagree_are_found_out() {
         Table::Outbox,
         Table::Deliveries,
         Table::DeadLetters,
+        Table::Segments,
     ];
     for table in tables {
         assert!(found_out(table), "a missing row of {table:?} went unnoticed");
@@ -360,15 +374,15 @@ fn at_rest(recorded: &Recorded) -> Vec<u8> {
 fn a_store_that_was_half_made_is_made_anew() {
     let disk = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
-    drop(Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone()).unwrap());
-    let log = disk.take_log();
     let dir = tempfile::tempdir().unwrap();
+    let config = config(Commit::Safe, dir.path());
+    drop(Store::open_on(disk.clone(), &config, clock.clone()).unwrap());
+    let log = disk.take_log();
     let mut platter = Platter::new(Vec::new());
     let mut rng = StdRng::seed_from_u64(seed());
     for (at, logged) in log.iter().enumerate() {
         let style = *Style::ALL.choose(&mut rng).expect("there are some");
         std::fs::write(dir.path().join("store.redb.new"), platter.cut(style, &mut rng)).unwrap();
-        let config = Config { dir: dir.path().to_owned(), ..config(Commit::Safe) };
         let store = Store::open(&config, clock.clone())
             .unwrap_or_else(|error| panic!("cut at operation {at}, {style:?} kept: {error}"));
         assert_eq!(store.read().unwrap().head().unwrap().position.seq, 0);

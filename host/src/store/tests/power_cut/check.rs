@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use redb::ReadableTable;
+
 use super::{
     disk::Window,
-    history::{History, Rows, rows},
+    history::{Archived, History, Kept, Rows, rows},
 };
 use crate::{
     model::message::MessageId,
     store::{
-        Store,
+        ReadError, Store,
         frame::Frame,
+        pieces,
         row::{
             Ordinal, Row, SolutionNo,
             breaker::BreakerRow,
@@ -21,11 +24,12 @@ use crate::{
             message::MessageRow,
             outbox::{OutboxKey, OutboxRow},
             ready::{ReadyRow, read_ready_key},
+            segment::{SegmentKey, SegmentRow, SweepRow},
             solution::{NEXT_SOLUTION_KEY, SolutionRow},
             state::read_state_key,
             timer::{TimerRow, read_timer_key},
         },
-        table::Table,
+        table::{PIECES, Table},
     },
 };
 
@@ -59,11 +63,77 @@ pub fn check(store: &Store, window: Window, history: &History) -> Result<u64, St
     }
     for (id, at) in history.receipts.iter().filter(|(_, at)| *at <= acked) {
         let there = found.contains_key(&(Table::Messages, id.0.to_vec()));
+        let there = there || kept.archived.knows(*id);
         ensure!(there, "message {id} has a receipt of commit {at} and is missing");
     }
-    check_indexes(&found)?;
+    check_indexes(&found, &kept.archived)?;
+    check_pieces(store)?;
+    check_archive(store, history, kept)?;
     check_counters(store, &found)?;
     Ok(seq)
+}
+
+/// Pieces are there that stubs stand for, and no others.
+fn check_pieces(store: &Store) -> Result<(), String> {
+    let snapshot = store.read().map_err(|error| error.to_string())?;
+    let mut needed = BTreeSet::new();
+    let each = |definition, take: &mut dyn FnMut(&[u8], &[u8])| -> Result<(), ReadError> {
+        for entry in snapshot.definition(definition)?.iter()? {
+            let (key, value) = entry?;
+            take(key.value(), value.value());
+        }
+        Ok(())
+    };
+    let mut walk = || {
+        for table in Table::ALL {
+            let stubs = &mut |key: &[u8], value: &[u8]| {
+                needed.extend(pieces::keys_of(table, key, value));
+            };
+            each(table.definition(), stubs)?;
+        }
+        let mut there = BTreeSet::new();
+        each(PIECES, &mut |key, _| {
+            there.insert(key.to_vec());
+        })?;
+        Ok(there)
+    };
+    let there = walk().map_err(|error: ReadError| error.to_string())?;
+    let (orphans, missing) = (there.difference(&needed).count(), needed.difference(&there).count());
+    ensure!(orphans == 0 && missing == 0, "{orphans} pieces too many, {missing} too few");
+    Ok(())
+}
+
+/// What moved is found, as it was; what has not been swept is the same in both places.
+fn check_archive(store: &Store, history: &History, kept: &Kept) -> Result<(), String> {
+    let snapshot = store.read().map_err(|error| error.to_string())?;
+    let named = snapshot.segments().map_err(|error| error.to_string())?;
+    for (key, row) in &named {
+        let entries = history.segments.get(key).ok_or("a segment that nobody wrote")?;
+        ensure!(row.messages as usize == entries.len(), "{key:?} has {} messages", row.messages);
+        ensure!(entries.last().map(|e| e.id) == Some(row.last), "{key:?} ends elsewhere");
+        for entry in entries.iter() {
+            let live = |table| kept.rows.get(&(table, entry.id.to_vec()));
+            let Some(message) = live(Table::Messages) else { continue };
+            let same = *message == entry.message && live(Table::Lives) == Some(&entry.life);
+            ensure!(same, "{} is not the same in both places", MessageId(entry.id));
+            let deliveries = snapshot.delivery_rows(MessageId(entry.id));
+            let deliveries = deliveries.map_err(|error| error.to_string())?;
+            ensure!(
+                deliveries == entry.deliveries,
+                "{} differs in deliveries",
+                MessageId(entry.id)
+            );
+        }
+        // Files do not change: one message of each does for all.
+        let entry = &entries[history.receipts.len() % entries.len()];
+        let found = snapshot.record(MessageId(entry.id)).map_err(|error| error.to_string())?;
+        let expected = entry.record().map_err(|error| error.to_string())?;
+        ensure!(found == Some(expected), "{} is not found as it was", MessageId(entry.id));
+    }
+    let named: BTreeSet<_> = named.into_iter().map(|(key, _)| key).collect();
+    let nowhere = kept.archived.sealed.iter().find(|(_, key)| !named.contains(key));
+    ensure!(nowhere.is_none(), "{nowhere:?} moved into a segment that is not named");
+    Ok(())
 }
 
 fn difference(found: &Rows, expected: &Rows) -> Option<String> {
@@ -140,6 +210,8 @@ struct Tables {
     /// Rows by their keys.
     dedupe: BTreeMap<Vec<u8>, DedupeRow>,
     dedupe_expiry: BTreeSet<Vec<u8>>,
+    segments: BTreeMap<SegmentKey, SegmentRow>,
+    sweeps: BTreeMap<SegmentKey, SweepRow>,
 }
 
 fn read<R: Row>(bytes: &[u8]) -> Result<R, String> {
@@ -165,6 +237,8 @@ impl Tables {
             state_of: BTreeSet::new(),
             dedupe: BTreeMap::new(),
             dedupe_expiry: BTreeSet::new(),
+            segments: BTreeMap::new(),
+            sweeps: BTreeMap::new(),
         };
         for ((table, key), value) in rows {
             tables.take(*table, key, value)?;
@@ -219,7 +293,15 @@ impl Tables {
                 self.dedupe_expiry.insert(key.to_vec());
             }
             Table::Breakers => drop(read::<BreakerRow>(value)?),
-            Table::Settings | Table::Schedules | Table::Segments | Table::Sweeps => {}
+            Table::Segments => {
+                let key = SegmentKey::from_bytes(key).ok_or_else(damaged)?;
+                self.segments.insert(key, read(value)?);
+            }
+            Table::Sweeps => {
+                let key = SegmentKey::from_bytes(key).ok_or_else(damaged)?;
+                self.sweeps.insert(key, read(value)?);
+            }
+            Table::Settings | Table::Schedules => {}
         }
         Ok(())
     }
@@ -239,9 +321,27 @@ impl Tables {
         Ok(())
     }
 
+    /// Each sweep is of a segment, and only finished messages are swept.
+    fn check_sweeps(&self) -> Result<(), String> {
+        for (key, SweepRow { ids }) in &self.sweeps {
+            let segment = self.segments.get(key).ok_or(format!("{key:?} is no segment"))?;
+            let (first, last) = (ids.first(), ids.last());
+            let whole = ids.len() == segment.messages as usize && last == Some(&segment.last);
+            ensure!(whole && first == Some(&key.first.0), "the sweep of {key:?} is of others");
+            ensure!(ids.is_sorted_by(|a, b| a < b), "the sweep of {key:?} is out of order");
+            for id in ids.iter().map(|id| MessageId(*id)) {
+                let waits = self.queued.iter().any(|queued| queued.id == id);
+                let waits = waits || self.outbox.keys().any(|(of, _)| *of == id);
+                ensure!(!waits && !self.dead_messages.contains(&id), "{id} moved and is not over");
+            }
+        }
+        Ok(())
+    }
+
     /// Each key that is remembered names a message, and goes in its time.
-    fn check_dedupe(&self) -> Result<(), String> {
-        let orphan = self.dedupe.values().find(|row| !self.messages.contains_key(&row.id()));
+    fn check_dedupe(&self, archived: &Archived) -> Result<(), String> {
+        let known = |id| self.messages.contains_key(&id) || archived.knows(id);
+        let orphan = self.dedupe.values().find(|row| !known(row.id()));
         ensure!(orphan.is_none(), "a key without its message: {orphan:?}");
         let expiry = |(key, row): (&Vec<u8>, &DedupeRow)| dedupe_expiry_key(row.expires_ms, key);
         let needed: BTreeSet<_> = self.dedupe.iter().map(expiry).collect();
@@ -309,15 +409,16 @@ impl Tables {
 }
 
 /// Whether tables agree about the same things.
-pub fn check_indexes(rows: &Rows) -> Result<(), String> {
+pub fn check_indexes(rows: &Rows, archived: &Archived) -> Result<(), String> {
     let tables = Tables::read(rows)?;
     tables.check_solutions()?;
-    tables.check_dedupe()?;
+    tables.check_dedupe(archived)?;
+    tables.check_sweeps()?;
     tables.check_messages()?;
     tables.check_effects()
 }
 
-/// The highest place that was given, and the highest message id.
+/// The highest place that was given, and the highest message id of those that are live.
 pub fn highest(rows: &Rows) -> (Ordinal, Option<MessageId>) {
     let ready = rows.keys().filter_map(|(table, key)| match table {
         Table::Ready => Some(read_ready_key(key)?.1),

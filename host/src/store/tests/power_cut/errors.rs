@@ -1,7 +1,7 @@
 //! The disk answers with an error at any operation: the store closes for good and says so, and nothing acknowledged is
 //! lost.
 
-use std::{sync::mpsc, time::Duration};
+use std::{path::Path, sync::mpsc, time::Duration};
 
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
@@ -39,7 +39,8 @@ struct Ran {
 
 fn run_into(recorded: &Recorded, disk: &Disk) -> Result<Ran, OpenError> {
     let Recorded { commit, clock, history, .. } = recorded;
-    let store = Store::open_on(disk.clone(), &config(*commit), clock.clone())?;
+    let config = config(*commit, recorded.dir.path());
+    let store = Store::open_on(disk.clone(), &config, clock.clone())?;
     let mut driver = Driver::new(store, disk.clone(), clock.clone(), history.clone(), 7);
     let error = (0..4).find_map(|_| driver.step().err());
     let (operations, closed) = (disk.asked(), error.is_some());
@@ -93,7 +94,8 @@ fn meets(recorded: &Recorded, image: &[u8], fault: Fault) -> Result<usize, Strin
     let stores = images.len();
     for image in images {
         let disk = Disk::holding(image, window);
-        let store = Store::open_on(disk, &config(recorded.commit), recorded.clock.clone())
+        let config = config(recorded.commit, recorded.dir.path());
+        let store = Store::open_on(disk, &config, recorded.clock.clone())
             .map_err(|error| error.to_string())?;
         let mut history = history.clone();
         // The commit that failed may be there or not; the driver never saw its frame.
@@ -128,12 +130,17 @@ fn an_error_of_the_disk_closes_the_store_for_good_and_loses_nothing() {
 fn a_store_that_cannot_be_made_says_what_the_disk_said() {
     let quiet = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
-    Store::open_on(quiet.clone(), &config(Commit::Safe), clock.clone()).unwrap();
+    Store::open_on(quiet.clone(), &config(Commit::Safe, Path::new("nowhere")), clock.clone())
+        .unwrap();
     for at in 0..quiet.asked() {
         for errno in [ENOSPC, EIO] {
             let disk = Disk::default();
             disk.fail(Fault { at, errno, stays: true });
-            let opened = Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone());
+            let opened = Store::open_on(
+                disk.clone(),
+                &config(Commit::Safe, Path::new("nowhere")),
+                clock.clone(),
+            );
             let error = opened.err();
             let named = error.as_ref().is_none_or(|error| is_named(error, errno));
             assert!(named, "errno {errno} at operation {at}: {error:?}");
@@ -145,7 +152,8 @@ fn a_store_that_cannot_be_made_says_what_the_disk_said() {
 fn a_disk_that_cannot_be_read_is_not_called_a_damaged_store() {
     let recorded = record(Commit::Safe, seed(), false);
     let image = at_rest(&recorded);
-    let open = |disk: Disk| Store::open_on(disk, &config(Commit::Safe), recorded.clock.clone());
+    let config = config(Commit::Safe, recorded.dir.path());
+    let open = |disk: Disk| Store::open_on(disk, &config, recorded.clock.clone());
     let quiet = Disk::holding(image.clone(), recorded.end);
     open(quiet.clone()).unwrap();
     for from in 0..quiet.reads() {
@@ -160,7 +168,9 @@ fn a_disk_that_cannot_be_read_is_not_called_a_damaged_store() {
 fn a_refusal_that_rests_on_what_was_not_kept_is_none() {
     let disk = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
-    let store = Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone()).unwrap();
+    let store =
+        Store::open_on(disk.clone(), &config(Commit::Safe, Path::new("nowhere")), clock.clone())
+            .unwrap();
     let history = History::of_new(&store);
     let mut driver = Driver::new(store, disk.clone(), clock, history, 0);
     driver.commit(|driver| driver.queue(deploy("a", Bytes::from_static(b"one")))).unwrap();
@@ -182,7 +192,9 @@ fn a_refusal_that_rests_on_what_was_not_kept_is_none() {
 fn who_had_a_place_in_the_queue_when_the_store_closed_is_told_so() {
     let disk = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
-    let store = Store::open_on(disk.clone(), &config(Commit::Safe), clock.clone()).unwrap();
+    let store =
+        Store::open_on(disk.clone(), &config(Commit::Safe, Path::new("nowhere")), clock.clone())
+            .unwrap();
     let place = store.0.writer.place();
     disk.fail(Fault { at: disk.asked(), errno: EIO, stays: true });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

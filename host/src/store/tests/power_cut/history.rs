@@ -1,6 +1,9 @@
 //! What a store held after each of its commits, made from the frames, and what it promised.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -9,7 +12,11 @@ use crate::{
     store::{
         Store,
         frame::{Frame, Op},
-        row::{Ordinal, SolutionNo},
+        row::{
+            Ordinal, Row, SolutionNo,
+            segment::{SegmentKey, SweepRow},
+        },
+        segment::Entry,
         table::Table,
     },
 };
@@ -37,6 +44,29 @@ pub struct Kept {
     pub frame: Bytes,
     pub chain: Chain,
     pub rows: Rows,
+    pub archived: Archived,
+}
+
+/// Where messages are that moved.
+#[derive(Debug, Clone, Default)]
+pub struct Archived {
+    pub sealed: BTreeMap<MessageId, SegmentKey>,
+    /// Gone together with their segment.
+    pub expired: BTreeSet<MessageId>,
+}
+
+impl Archived {
+    pub fn knows(&self, id: MessageId) -> bool {
+        self.sealed.contains_key(&id) || self.expired.contains(&id)
+    }
+
+    fn seal(&mut self, key: SegmentKey, sweep: SweepRow) {
+        self.sealed.extend(sweep.ids.into_iter().map(|id| (MessageId(id), key)));
+    }
+
+    fn expire(&mut self, key: SegmentKey) {
+        self.expired.extend(self.sealed.extract_if(.., |_, of| *of == key).map(|(id, _)| id));
+    }
 }
 
 /// An attempt that was handed to the store.
@@ -60,13 +90,25 @@ pub struct History {
     /// Messages with a receipt, and the commits they are in.
     pub receipts: Vec<(MessageId, u64)>,
     pub attempts: Vec<Attempt>,
+    /// What each segment holds that was ever written.
+    pub segments: BTreeMap<SegmentKey, Arc<Vec<Entry>>>,
 }
 
 impl History {
     pub fn of_new(store: &Store) -> Self {
-        let new = Kept { frame: Bytes::new(), chain: Chain::default(), rows: Rows::new() };
-        let store_id = store.read().unwrap().identity().unwrap().store_id;
-        Self { store_id, commits: vec![Arc::new(new)], receipts: Vec::new(), attempts: Vec::new() }
+        let new = Kept {
+            frame: Bytes::new(),
+            chain: Chain::default(),
+            rows: Rows::new(),
+            archived: Archived::default(),
+        };
+        Self {
+            store_id: store.read().unwrap().identity().unwrap().store_id,
+            commits: vec![Arc::new(new)],
+            receipts: Vec::new(),
+            attempts: Vec::new(),
+            segments: BTreeMap::new(),
+        }
     }
 
     pub fn head(&self) -> u64 {
@@ -105,14 +147,22 @@ impl History {
 }
 
 fn next(before: &Kept, frame: Bytes) -> Result<Kept, String> {
-    let mut rows = before.rows.clone();
+    let (mut rows, mut archived) = (before.rows.clone(), before.archived.clone());
     for op in Frame::decode(&frame).map_err(|error| error.to_string())?.ops() {
         match op.map_err(|error| error.to_string())? {
             Op::Put { table, key, value } => {
+                if let (Table::Sweeps, Some(segment)) = (table, SegmentKey::from_bytes(key)) {
+                    archived.seal(segment, SweepRow::decode(value).map_err(|e| e.to_string())?);
+                }
                 rows.insert((table, key.to_vec()), Bytes::copy_from_slice(value));
             }
-            Op::Delete { table, key } => drop(rows.remove(&(table, key.to_vec()))),
+            Op::Delete { table, key } => {
+                if let (Table::Segments, Some(segment)) = (table, SegmentKey::from_bytes(key)) {
+                    archived.expire(segment);
+                }
+                rows.remove(&(table, key.to_vec()));
+            }
         }
     }
-    Ok(Kept { chain: before.chain.next(&frame), frame, rows })
+    Ok(Kept { chain: before.chain.next(&frame), frame, rows, archived })
 }

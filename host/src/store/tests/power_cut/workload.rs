@@ -120,7 +120,7 @@ pub struct Driver {
     pub disk: Disk,
     pub clock: Clock,
     pub history: History,
-    rng: StdRng,
+    pub(super) rng: StdRng,
     /// Answers of what was handed over for the commit that is being made up.
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
 }
@@ -203,7 +203,7 @@ impl Driver {
     /// One step of the workload: mostly messages and what becomes of them.
     pub fn step(&mut self) -> Result<(), SubmitError> {
         self.clock.advance(Duration::from_millis(self.rng.random_range(0..400)));
-        self.commit(|driver| match driver.rng.random_range(0..21) {
+        self.commit(|driver| match driver.rng.random_range(0..25) {
             0..=4 => driver.several_accepted(),
             5..=10 => driver.several_settled(),
             11 | 12 => driver.several_delivered(),
@@ -214,9 +214,11 @@ impl Driver {
             17 => driver.deployed(),
             18 => driver.ticked(),
             19 => driver.taken_in_once(),
+            20..=23 => driver.some_archived(),
             _ => {
                 driver.several_accepted()?;
                 driver.several_settled()?;
+                driver.some_archived()?;
                 driver.several_delivered()
             }
         })
@@ -229,6 +231,7 @@ impl Driver {
 
     fn bytes(&mut self) -> Bytes {
         let length = match self.rng.random_range(0..20) {
+            0 if self.rng.random_ratio(1, 3) => self.rng.random_range(60_000..200_000),
             0 => self.rng.random_range(10_000..60_000),
             1..5 => self.rng.random_range(500..5_000),
             _ => self.rng.random_range(0..200),
@@ -275,7 +278,7 @@ impl Driver {
         self.queue_new(Tick { solution, nominal_ms, content: content("tick", Bytes::new()) })
     }
 
-    fn several_settled(&mut self) -> Result<(), SubmitError> {
+    pub(super) fn several_settled(&mut self) -> Result<(), SubmitError> {
         let waiting = ready(&self.history.last().rows, self.next_seq());
         let several = self.rng.random_range(1..5);
         for of in waiting.into_iter().take(several) {
