@@ -38,6 +38,7 @@ use crate::{
 };
 
 mod intake;
+mod records;
 
 const MANIFEST: &str = r#"
 name = "a"

@@ -64,8 +64,7 @@ impl Tables {
             bytes += row.len();
             match DeliveryRow::decode(&row)?.status {
                 DeliveryStatusRow::Delivered => {}
-                DeliveryStatusRow::Dead
-                    if self.letters.get::<DeadLetterRow>(&key)?.is_none() => {}
+                DeliveryStatusRow::Dead if self.letters.get::<DeadLetterRow>(&key)?.is_none() => {}
                 DeliveryStatusRow::Dead | DeliveryStatusRow::Again { .. } => return Ok(None),
             }
         }
