@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod archive;
 mod back_pressure;
 mod command_line;
 mod component_refusals;

@@ -8,7 +8,7 @@ use super::{
     exit::Failure,
     node_client::{Call, NodeClient},
     output::{Output, Style},
-    quantity::{size, span_s, span_us},
+    quantity::{moment, size, span_s, span_us},
     signals::Signals,
     solutions,
     target::NodeArgs,
@@ -58,7 +58,7 @@ async fn show(node: &NodeClient, output: Output) -> Result<(), Failure> {
 }
 
 fn lines(status: &Status, output: Output) -> Vec<String> {
-    let Status { messages, deliveries, store, .. } = status;
+    let Status { messages, deliveries, store, archive, .. } = status;
     let up = span_s(status.now_ms.saturating_sub(status.started_ms) / 1_000);
     let mut lines = vec![
         format!(
@@ -73,6 +73,16 @@ fn lines(status: &Status, output: Output) -> Vec<String> {
             size(store.disk_free_bytes),
             store.format
         ),
+        match archive.oldest_ms {
+            None => "archive     empty".to_owned(),
+            Some(oldest_ms) => format!(
+                "archive     {} messages in {} segments, {}; the oldest of {}",
+                archive.messages,
+                archive.segments,
+                size(archive.bytes),
+                moment(oldest_ms)
+            ),
+        },
         format!(
             "journal     epoch {}, seq {}; {} commits, {} each",
             status.epoch,
@@ -118,7 +128,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::output::{Colour, Format},
-        control::wire::{Counts, DeliveryCounts, StoreStatus},
+        control::wire::{ArchiveStatus, Counts, DeliveryCounts, StoreStatus},
     };
 
     #[test]
@@ -140,6 +150,12 @@ mod tests {
                 commits: 77,
                 commit_us: 1_250,
             },
+            archive: ArchiveStatus {
+                segments: 4,
+                messages: 1234,
+                bytes: 9 << 20,
+                oldest_ms: Some(1_690_000_000_000),
+            },
             messages: Counts { queued: 1, accepted: 20, handled: 19, dead: 2 },
             deliveries: DeliveryCounts { pending: 3, delivered: 15, dead: 0 },
             solutions: vec![SolutionSummary {
@@ -159,6 +175,7 @@ mod tests {
         node        a (primary), Tandem 0.1.0, up 2 min 5 s
         address     127.0.0.1:7400
         store       3.0 MiB in tandem-data, 5.0 GiB free, format 1
+        archive     1234 messages in 4 segments, 9.0 MiB; the oldest of 2023-07-22 04:26:40.000Z
         journal     epoch 1, seq 4711; 77 commits, 1.2 ms each
         messages    1 queued, 2 dead; since the start 20 accepted, 19 handled
         deliveries  3 pending, 0 dead; since the start 15 delivered

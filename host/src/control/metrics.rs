@@ -15,6 +15,7 @@ pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Prob
     let counters = house.store.counters();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (dead_messages, dead_deliveries) = status::dead(&house)?;
+    let archive = status::archive(&house.store.read()?)?;
     let rows = [
         (
             "tandem_messages_accepted_total",
@@ -77,6 +78,15 @@ pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Prob
             "gauge",
             "Bytes of the store's file.",
             house.store.file_bytes(),
+        ),
+        ("tandem_archive_segments", "gauge", "Segments of finished messages.", archive.segments),
+        ("tandem_archive_messages", "gauge", "Messages in segments.", archive.messages),
+        ("tandem_archive_bytes", "gauge", "Bytes of the segments' files.", archive.bytes),
+        (
+            "tandem_archive_oldest_seconds",
+            "gauge",
+            "Unix time of the oldest message in a segment; 0 without any.",
+            archive.oldest_ms.unwrap_or(0) / 1000,
         ),
         (
             "tandem_disk_free_bytes",

@@ -8,7 +8,7 @@ use super::{House, Shared, solutions, wire};
 use crate::{
     net::problem::Problem,
     store::{
-        ReadError,
+        ReadError, Snapshot,
         row::{Row, dead_letter::DeadLetterRow, head::FORMAT},
         table::Table,
     },
@@ -44,6 +44,7 @@ pub(super) async fn show(State(house): Shared) -> Result<Json<wire::Status>, Pro
             commits: load(&counters.commits),
             commit_us: load(&counters.commit_us),
         },
+        archive: archive(&snapshot)?,
         messages: wire::Counts {
             queued: load(&counters.queued),
             accepted: load(&counters.accepted),
@@ -58,6 +59,19 @@ pub(super) async fn show(State(house): Shared) -> Result<Json<wire::Status>, Pro
         warnings: warnings(&house, &solutions),
         solutions,
     }))
+}
+
+/// What the archive holds.
+pub(super) fn archive(snapshot: &Snapshot) -> Result<wire::ArchiveStatus, ReadError> {
+    let mut archive = wire::ArchiveStatus::default();
+    for (key, row) in snapshot.segments()? {
+        archive.segments += 1;
+        archive.messages += u64::from(row.messages);
+        archive.bytes += row.bytes;
+        let first_ms = key.first.time_ms();
+        archive.oldest_ms = Some(archive.oldest_ms.map_or(first_ms, |ms| ms.min(first_ms)));
+    }
+    Ok(archive)
 }
 
 /// Dead messages and dead deliveries.

@@ -25,6 +25,7 @@ pub struct Status {
     pub data_dir: String,
     pub listen: String,
     pub store: StoreStatus,
+    pub archive: ArchiveStatus,
     pub messages: Counts,
     pub deliveries: DeliveryCounts,
     pub solutions: Vec<SolutionSummary>,
@@ -40,6 +41,18 @@ pub struct StoreStatus {
     pub commits: u64,
     /// Mean time of the last commits.
     pub commit_us: u64,
+}
+
+/// Segments of finished messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveStatus {
+    pub segments: u64,
+    /// In them.
+    pub messages: u64,
+    /// Of their files.
+    pub bytes: u64,
+    /// When the oldest message in them was accepted.
+    pub oldest_ms: Option<u64>,
 }
 
 /// Messages by what became of them; `accepted` and the rest count since the node started.

@@ -12,7 +12,7 @@ use super::{
         message::MessageRow,
         segment::{SegmentKey, SegmentRow},
     },
-    segment::{Entry, Record, Segment},
+    segment::{Entry, Record, Segment, SegmentError},
     snapshot::{ReadError, Snapshot, SnapshotRange, SnapshotTable},
     table::Table,
 };
@@ -38,15 +38,22 @@ impl Snapshot {
             let life = self.get(Table::Lives, &id.0)?;
             return Ok(Some(Record { id, message, life, deliveries: self.deliveries(id)? }));
         }
-        for (key, row) in self.segments()? {
-            if key.first <= id && id.0 <= row.last {
-                let segment = self.archive().open(key)?;
-                if let Some(entry) = segment.get(id)? {
-                    return Ok(Some(segment.decode(&entry)?));
-                }
+        let segments = self.segments()?.into_iter();
+        let mut unreadable = None;
+        for (key, _) in segments.filter(|(key, row)| key.first <= id && id.0 <= row.last) {
+            match self.sealed(key, id) {
+                Ok(None) => {}
+                Ok(record) => return Ok(record),
+                // It may be in another all the same.
+                Err(error) => unreadable = Some(error),
             }
         }
-        Ok(None)
+        unreadable.map_or(Ok(None), |error| Err(error.into()))
+    }
+
+    fn sealed(&self, key: SegmentKey, id: MessageId) -> Result<Option<Record>, SegmentError> {
+        let segment = self.archive().open(key)?;
+        segment.get(id)?.map(|entry| segment.decode(&entry)).transpose()
     }
 
     fn deliveries(&self, id: MessageId) -> Result<Vec<(u16, DeliveryRow)>, ReadError> {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     Config, Upkeep,
@@ -125,16 +125,21 @@ impl Fixture {
         self.upkeep().facts()
     }
 
-    /// A body that does not shrink, under one of five keys, or none.
     async fn accept(&mut self) -> MessageId {
+        self.clock.advance(Duration::from_millis(10));
+        let accept = self.new_message();
+        self.submit(accept).await
+    }
+
+    /// A body that does not shrink, under one of five keys, or none.
+    fn new_message(&mut self) -> Accept {
         let mut body = vec![0; BODY];
         self.rng.fill(body.as_mut_slice());
         let number: u8 = self.rng.random_range(0..6);
         let key = (number > 0).then(|| format!("key-{number}"));
         let (source, headers) = (name("in"), Vec::new());
         let content = Content { source, headers, content_type: None, key, body: body.into() };
-        self.clock.advance(Duration::from_millis(10));
-        self.submit(Accept { solution: name("a"), content }).await
+        Accept { solution: name("a"), content }
     }
 
     fn ready(&self) -> Vec<(u64, MessageId, u32)> {
@@ -149,6 +154,11 @@ impl Fixture {
     }
 
     async fn settle_as(&self, id: MessageId, requests: u16, next: Next) {
+        let settled = self.settled(id, requests, next);
+        self.submit(Settle { solution_no: 1, attempts: vec![settled], breaker: None }).await;
+    }
+
+    fn settled(&self, id: MessageId, requests: u16, next: Next) -> Settled {
         let found = self.ready().into_iter().find(|(_, of, _)| *of == id);
         let (ordinal, id, earlier) = found.unwrap();
         let outbox = (0..requests).map(|_| request()).collect();
@@ -165,8 +175,7 @@ impl Fixture {
             outbox: requests,
         };
         let effects = Effects { outbox, ..Effects::default() };
-        let settled = Settled { ordinal, id, earlier, attempt, effects, next };
-        self.submit(Settle { solution_no: 1, attempts: vec![settled], breaker: None }).await;
+        Settled { ordinal, id, earlier, attempt, effects, next }
     }
 
     async fn settle(&self, id: MessageId) {
@@ -197,13 +206,22 @@ impl Fixture {
 
     /// 120 finished messages, each third with a delivery, and among them a few that are not finished.
     async fn fill(&mut self) {
-        for number in 0..126 {
-            let id = self.accept().await;
-            if number % 21 != 20 {
-                let requests = u16::from(number % 3 == 0);
-                self.settle_as(id, requests, Next::Done).await;
-                self.deliver(id, |_| DeliverNext::Delivered).await;
-            }
+        self.clock.advance(Duration::from_millis(10));
+        let mut accepting = JoinSet::new();
+        for _ in 0..126 {
+            let (store, accept) = (self.store.clone(), self.new_message());
+            // Together, so that they share commits.
+            accepting.spawn(async move { store.submit(accept).await.unwrap().answer });
+        }
+        let mut ids = accepting.join_all().await;
+        ids.sort_unstable();
+        let done = ids.iter().enumerate().filter(|(number, _)| number % 21 != 20);
+        let requests = |number| u16::from(number % 3 == 0);
+        let attempts = done.map(|(number, id)| self.settled(*id, requests(number), Next::Done));
+        let attempts = attempts.collect();
+        self.submit(Settle { solution_no: 1, attempts, breaker: None }).await;
+        for id in ids.into_iter().step_by(3) {
+            self.deliver(id, |_| DeliverNext::Delivered).await;
         }
     }
 
@@ -306,6 +324,7 @@ async fn what_is_beyond_the_bound_moves_and_is_found() {
     assert!(before.keys().all(|id| f.all()[id] == before[id]));
     assert_eq!(f.ready().len(), 6);
     f.is_tidy();
+    drop(upkeep);
     let f = f.reopen();
     assert_eq!(f.all().len(), 252);
 }
@@ -349,7 +368,6 @@ async fn upkeep_stops_when_it_is_told_and_goes_on_after_the_next_start() {
     let mut f = Fixture::new("").await;
     f.fill().await;
     let before = f.all();
-    let mut f = f;
     for _ in 0..3 {
         let (stop, stopped) = watch::channel(false);
         let config = Config { live_bytes: LIVE };

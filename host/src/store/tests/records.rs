@@ -162,7 +162,7 @@ fn a_stub_of_the_model_is_itself_a_message() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn where_messages_are_makes_no_difference(placed in prop::collection::vec(placed(), 0..60)) {
