@@ -38,7 +38,6 @@ enum Action {
   tandem messages list
   tandem messages list --solution lead-router --status dead --limit 200
   tandem messages list --key customer-4711 --since 7d
-  tandem messages list --since 2026-11-23T05:00:00Z --until 2026-11-23T06:00:00Z
   tandem messages list --json | jq -r '.messages[].id'")]
     List {
         #[command(flatten)]
