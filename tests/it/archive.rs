@@ -22,7 +22,7 @@ fn node() -> NodeUnderTest {
 fn send(node: &NodeUnderTest, key: &str) -> Vec<String> {
     let line = |number| {
         // Random, so that it does not shrink.
-        let text: String = (0..64).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
+        let text = (0..64).fold(String::new(), |text, _| text + &rand::random::<u64>().to_string());
         format!("{{\"number\":{number},\"text\":\"{text}\"}}\n")
     };
     let body: String = (0..BATCH).map(line).collect();
@@ -90,6 +90,9 @@ fn messages_are_found_wherever_they_are() {
     assert_eq!(again.header("tandem-message-id"), Some(first.as_str()));
     assert_eq!(again.header("tandem-duplicate"), Some("true"));
     assert_eq!(again.body, answered.body);
+
+    let retry = node.call("POST", &format!("messages/{first}/retry"), None);
+    retry.problem(409, "not-dead");
 
     let with_key = |key: usize| {
         let batches = sent[1..].chunks(BATCH).skip(key).step_by(3);

@@ -7,7 +7,7 @@ use crate::{
     model::message::MessageId,
     net::problem::Problem,
     store::{
-        Change, Store,
+        Change, Refusal, Store, SubmitError,
         change::dead_letter::{DiscardDelivery, DiscardMessage, RetryDelivery, RetryMessage},
     },
 };
@@ -20,8 +20,15 @@ pub(super) fn id(text: &str) -> Result<MessageId, Problem> {
 }
 
 async fn keep(store: &Store, change: impl Change) -> Result<StatusCode, Problem> {
-    store.submit(change).await?;
-    Ok(StatusCode::NO_CONTENT)
+    match store.submit(change).await {
+        // One in a segment is known, and over.
+        Err(SubmitError::Refused(Refusal::UnknownMessage(id)))
+            if store.read()?.record(id)?.is_some() =>
+        {
+            Err(Refusal::NotDead(id).into())
+        }
+        kept => Ok(kept.map(|_| StatusCode::NO_CONTENT)?),
+    }
 }
 
 pub(super) async fn retry(

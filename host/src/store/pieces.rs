@@ -113,7 +113,7 @@ mod tests {
         let table = Table::Messages;
         let mut before = Vec::new();
         for len in [3, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES, 2 * PIECE_BYTES, 0] {
-            let value: Vec<u8> = (0..len).map(|at| 1 + (at % 251) as u8).collect();
+            let value: Vec<u8> = (1..=251).cycle().take(len).collect();
             let txn = db.begin_write().unwrap();
             let mut pieces = txn.open_table(PIECES).unwrap();
             let kept = cut(&mut pieces, table, b"k", &value).unwrap().into_owned();

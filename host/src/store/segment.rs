@@ -317,7 +317,7 @@ mod tests {
         id[14..].copy_from_slice(&number.to_be_bytes());
         Entry {
             id,
-            message: vec![number as u8; bytes].into(),
+            message: vec![number.to_be_bytes()[1]; bytes].into(),
             life: Bytes::from_static(b"life"),
             deliveries: vec![(0, Bytes::from_static(b"sent"))],
         }

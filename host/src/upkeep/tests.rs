@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     Config, Upkeep,
@@ -46,6 +46,7 @@ use crate::{
         segment::Record,
         table::Table,
     },
+    tasks::Tasks,
 };
 
 const BEGAN_MS: u64 = 1_700_000_000_000;
@@ -369,12 +370,14 @@ async fn upkeep_stops_when_it_is_told_and_goes_on_after_the_next_start() {
     f.fill().await;
     let before = f.all();
     for _ in 0..3 {
-        let (stop, stopped) = watch::channel(false);
+        let (tasks, patience) = (Tasks::default(), Duration::from_mins(1));
+        let (store, clock) = (f.store.clone(), f.clock.clone());
         let config = Config { live_bytes: LIVE };
-        let running = tokio::spawn(super::run(config, f.store.clone(), f.clock.clone(), stopped));
+        tasks.spawn("upkeep", |stop| super::run(config, store, clock, stop));
         tokio::task::yield_now().await;
-        stop.send(true).unwrap();
-        tokio::time::timeout(Duration::from_secs(30), running).await.unwrap().unwrap();
+        let began = Instant::now();
+        tasks.stop(patience).await;
+        assert!(began.elapsed() < patience, "it had to be aborted");
         f = f.reopen();
         f.has(&before);
     }

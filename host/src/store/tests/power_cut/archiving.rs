@@ -1,6 +1,6 @@
 //! Finished messages move into segments, a step a commit, as `upkeep` does it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use rand::{Rng, seq::IndexedRandom};
 
@@ -76,9 +76,10 @@ impl Driver {
                 let several = self.rng.random_range(2..10);
                 let some = ids.iter().filter(live).take(several);
                 let messages: Vec<_> = some.map(|id| with_deliveries(&rows, *id)).collect();
-                match messages.is_empty() {
-                    true => self.queue(Swept { key: *key }),
-                    false => self.queue(Sweep { messages }),
+                if messages.is_empty() {
+                    self.queue(Swept { key: *key })
+                } else {
+                    self.queue(Sweep { messages })
                 }
             }
             _ => self.sealed(&rows),
@@ -128,7 +129,7 @@ impl Driver {
             bytes: sealed.bytes,
             content: sealed.content,
         };
-        self.history.segments.insert(key, Arc::new(entries));
+        self.history.segments.insert(key, entries.into());
         self.queue(Seal { key, segment, ids })
     }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     model::message::MessageId,
     store::{
-        ReadError, Store,
+        ReadError, Snapshot, Store,
         frame::Frame,
         pieces,
         row::{
@@ -29,7 +29,7 @@ use crate::{
             state::read_state_key,
             timer::{TimerRow, read_timer_key},
         },
-        table::{PIECES, Table},
+        table::{Definition, PIECES, Table},
     },
 };
 
@@ -73,31 +73,34 @@ pub fn check(store: &Store, window: Window, history: &History) -> Result<u64, St
     Ok(seq)
 }
 
+/// Hands over what lies in a table, without putting long values together.
+fn as_they_lie(
+    snapshot: &Snapshot,
+    table: Definition,
+    mut take: impl FnMut(&[u8], &[u8]),
+) -> Result<(), ReadError> {
+    for entry in snapshot.definition(table)?.iter()? {
+        let (key, value) = entry?;
+        take(key.value(), value.value());
+    }
+    Ok(())
+}
+
 /// Pieces are there that stubs stand for, and no others.
 fn check_pieces(store: &Store) -> Result<(), String> {
-    let snapshot = store.read().map_err(|error| error.to_string())?;
-    let mut needed = BTreeSet::new();
-    let each = |definition, take: &mut dyn FnMut(&[u8], &[u8])| -> Result<(), ReadError> {
-        for entry in snapshot.definition(definition)?.iter()? {
-            let (key, value) = entry?;
-            take(key.value(), value.value());
-        }
-        Ok(())
-    };
+    let (mut needed, mut there) = (BTreeSet::new(), BTreeSet::new());
     let mut walk = || {
+        let snapshot = store.read()?;
         for table in Table::ALL {
-            let stubs = &mut |key: &[u8], value: &[u8]| {
+            as_they_lie(&snapshot, table.definition(), |key, value| {
                 needed.extend(pieces::keys_of(table, key, value));
-            };
-            each(table.definition(), stubs)?;
+            })?;
         }
-        let mut there = BTreeSet::new();
-        each(PIECES, &mut |key, _| {
+        as_they_lie(&snapshot, PIECES, |key, _| {
             there.insert(key.to_vec());
-        })?;
-        Ok(there)
+        })
     };
-    let there = walk().map_err(|error: ReadError| error.to_string())?;
+    walk().map_err(|error: ReadError| error.to_string())?;
     let (orphans, missing) = (there.difference(&needed).count(), needed.difference(&there).count());
     ensure!(orphans == 0 && missing == 0, "{orphans} pieces too many, {missing} too few");
     Ok(())

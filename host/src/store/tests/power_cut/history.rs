@@ -91,7 +91,7 @@ pub struct History {
     pub receipts: Vec<(MessageId, u64)>,
     pub attempts: Vec<Attempt>,
     /// What each segment holds that was ever written.
-    pub segments: BTreeMap<SegmentKey, Arc<Vec<Entry>>>,
+    pub segments: BTreeMap<SegmentKey, Arc<[Entry]>>,
 }
 
 impl History {
