@@ -21,7 +21,15 @@ use crate::{
 
 const ID_HEADER: HeaderName = HeaderName::from_static("tandem-message-id");
 
-/// The reply; none if handling was not over in time.
+/// What a look at a message tells.
+enum Found {
+    Over(Response<Full<Bytes>>),
+    NotYet,
+    /// Its key is remembered for longer than it was kept.
+    Gone,
+}
+
+/// The reply; none if handling was not over in time, or so long ago that nobody knows it any more.
 pub(super) async fn reply(
     store: &Store,
     id: MessageId,
@@ -30,28 +38,39 @@ pub(super) async fn reply(
     let finished = &store.signals().finished;
     let over = finished.register(id);
     // It may have been over before we began to wait.
-    if let Some(response) = answer(store, id)? {
+    let known = match look(store, id)? {
+        Found::NotYet => None,
+        Found::Over(response) => Some(Some(response)),
+        Found::Gone => Some(None),
+    };
+    if let Some(known) = known {
         drop(over);
         finished.forget(id);
-        return Ok(Some(response));
+        return Ok(known);
     }
     let in_time = tokio::time::timeout(patience, over).await.is_ok();
     if !in_time {
         finished.forget(id);
     }
-    answer(store, id)
+    Ok(match look(store, id)? {
+        Found::Over(response) => Some(response),
+        Found::NotYet | Found::Gone => None,
+    })
 }
 
-fn answer(store: &Store, id: MessageId) -> Result<Option<Response<Full<Bytes>>>, Problem> {
+fn look(store: &Store, id: MessageId) -> Result<Found, Problem> {
     let snapshot = store.read()?;
-    // A sender that asks again, with the key that it sent before, may find the first long finished and moved.
-    let life = match snapshot.get::<LifeRow>(Table::Lives, &id.0)? {
-        None => snapshot.record(id)?.and_then(|record| record.life),
-        life => life,
-    };
-    let Some(LifeRow { status, mut attempts }) = life else { return Ok(None) };
+    let mut life = snapshot.get::<LifeRow>(Table::Lives, &id.0)?;
+    if life.is_none() {
+        if snapshot.table(Table::Messages)?.contains(&id.0)? {
+            return Ok(Found::NotYet);
+        }
+        // A sender that asks again, with the key that it sent before, may find the first long finished and moved.
+        life = snapshot.record(id)?.and_then(|record| record.life);
+    }
+    let Some(LifeRow { status, mut attempts }) = life else { return Ok(Found::Gone) };
     if matches!(status, StatusRow::Again { .. }) {
-        return Ok(None);
+        return Ok(Found::NotYet);
     }
     let mut response = match attempts.pop().map(|attempt| attempt.outcome) {
         Some(OutcomeRow::Done { reply: Some(reply) }) => solution_reply(reply),
@@ -76,7 +95,7 @@ fn answer(store: &Store, id: MessageId) -> Result<Option<Response<Full<Bytes>>>,
     };
     let id = HeaderValue::from_str(&id.to_string()).expect("an id is ASCII");
     response.headers_mut().insert(ID_HEADER, id);
-    Ok(Some(response))
+    Ok(Found::Over(response))
 }
 
 fn solution_reply(reply: ReplyRow) -> Response<Full<Bytes>> {
@@ -94,4 +113,29 @@ fn solution_reply(reply: ReplyRow) -> Response<Full<Bytes>> {
         headers.insert(CONTENT_TYPE, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{model::clock::Clock, store};
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_message_whose_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = store::Config {
+            dir: dir.path().to_owned(),
+            cache_bytes: 1 << 20,
+            commit: store::Commit::Fast,
+            reserve_bytes: 0,
+            journal_bytes: 1 << 20,
+        };
+        let store = Store::open(&config, Clock::system()).unwrap();
+        let (began, patience) = (Instant::now(), Duration::from_mins(5));
+        assert!(matches!(reply(&store, MessageId([7; 16]), patience).await, Ok(None)));
+        assert!(began.elapsed() < patience);
+        assert!(!store.signals().finished.is_awaited());
+    }
 }

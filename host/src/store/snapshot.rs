@@ -153,6 +153,10 @@ impl SnapshotTable {
         }))
     }
 
+    pub fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
+        Ok(self.rows.get(key)?.is_some())
+    }
+
     /// Hands rows from `from` on, in key order, to `take`, until it says no.
     pub fn scan(
         &self,
