@@ -72,6 +72,7 @@ fn manifest() -> Manifest {
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
         retention: Retention::default(),
         delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
+        retention: Retention::default(),
     }
 }
 

@@ -31,7 +31,7 @@ pub mod snapshot;
 pub mod table;
 mod writer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use catalogue::Catalogue;
 pub use change::{Change, Refusal};

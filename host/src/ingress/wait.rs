@@ -120,19 +120,12 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::{model::clock::Clock, store};
+    use crate::{model::clock::Clock, store::tests::config};
 
     #[tokio::test]
     async fn nobody_waits_for_a_message_whose_time_is_over() {
         let dir = tempfile::tempdir().unwrap();
-        let config = store::Config {
-            dir: dir.path().to_owned(),
-            cache_bytes: 1 << 20,
-            commit: store::Commit::Fast,
-            reserve_bytes: 0,
-            journal_bytes: 1 << 20,
-        };
-        let store = Store::open(&config, Clock::system()).unwrap();
+        let store = Store::open(&config(dir.path()), Clock::system()).unwrap();
         let (began, patience) = (Instant::now(), Duration::from_mins(5));
         assert!(matches!(reply(&store, MessageId([7; 16]), patience).await, Ok(None)));
         assert!(began.elapsed() < patience);

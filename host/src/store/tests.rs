@@ -67,7 +67,7 @@ struct Fixture {
     dir: tempfile::TempDir,
 }
 
-fn config(dir: &std::path::Path) -> Config {
+pub(crate) fn config(dir: &std::path::Path) -> Config {
     Config {
         dir: dir.to_owned(),
         cache_bytes: 1 << 20,
@@ -77,7 +77,7 @@ fn config(dir: &std::path::Path) -> Config {
     }
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
@@ -167,7 +167,7 @@ impl Fixture {
     }
 }
 
-fn attempt() -> AttemptRow {
+pub(crate) fn attempt() -> AttemptRow {
     AttemptRow {
         started_ms: 1,
         duration_us: 2,

@@ -22,10 +22,10 @@ use crate::{
     model::{
         clock::Clock,
         message::{Content, MessageId},
-        name::{Digest, Name},
+        name::Digest,
     },
     store::{
-        self, Change, Store,
+        Change, Store,
         change::{
             accept::{Accept, Tick},
             archive::{Seal, Sweep, Swept},
@@ -38,13 +38,14 @@ use crate::{
         row::{
             Row,
             delivery::DeliveryAttemptRow,
-            life::{AttemptRow, OutcomeRow},
+            life::AttemptRow,
             outbox::{OutboxKey, OutboxRow},
             ready::{ReadyRow, read_ready_key},
             segment::{SegmentKey, SegmentRow},
         },
         segment::Record,
         table::Table,
+        tests::{attempt, config, name},
     },
     tasks::Tasks,
 };
@@ -62,19 +63,8 @@ struct Fixture {
     dir: tempfile::TempDir,
 }
 
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
 fn open(dir: &tempfile::TempDir, clock: &Clock) -> Store {
-    let config = store::Config {
-        dir: dir.path().to_owned(),
-        cache_bytes: 4 << 20,
-        commit: store::Commit::Fast,
-        reserve_bytes: 0,
-        journal_bytes: 1 << 20,
-    };
-    Store::open(&config, clock.clone()).unwrap()
+    Store::open(&config(dir.path()), clock.clone()).unwrap()
 }
 
 fn deploy(solution: &str, more: &str) -> Deploy {
@@ -163,18 +153,7 @@ impl Fixture {
         let found = self.ready().into_iter().find(|(_, of, _)| *of == id);
         let (ordinal, id, earlier) = found.unwrap();
         let outbox = (0..requests).map(|_| request()).collect();
-        let attempt = AttemptRow {
-            started_ms: 1,
-            duration_us: 2,
-            revision: 1,
-            outcome: OutcomeRow::Done { reply: None },
-            log: Vec::new(),
-            log_dropped: 0,
-            state_written: Vec::new(),
-            state_deleted: Vec::new(),
-            published: Vec::new(),
-            outbox: requests,
-        };
+        let attempt = AttemptRow { outbox: requests, ..attempt() };
         let effects = Effects { outbox, ..Effects::default() };
         Settled { ordinal, id, earlier, attempt, effects, next }
     }

@@ -231,7 +231,7 @@ impl Driver {
 
     fn bytes(&mut self) -> Bytes {
         let length = match self.rng.random_range(0..20) {
-            0 if self.rng.random_ratio(1, 3) => self.rng.random_range(60_000..200_000),
+            0 if self.rng.random_bool(0.5) => self.rng.random_range(60_000..200_000),
             0 => self.rng.random_range(10_000..60_000),
             1..5 => self.rng.random_range(500..5_000),
             _ => self.rng.random_range(0..200),
