@@ -519,7 +519,7 @@ async fn only_what_is_finished_is_tallied() {
         key: None,
         body: Bytes::new(),
     };
-    let tick = f.submit(Tick { solution: name("a"), nominal_ms: 60_000, content }).await;
+    let tick = f.submit(Tick { solution: name("a"), nominal_ms: BEGAN_MS + 1, content }).await;
     f.settle(tick).await;
     look(&mut tally, &f);
     assert_eq!(finished(&f.tally()), [tick, late, early, sender]);
