@@ -72,7 +72,6 @@ fn manifest() -> Manifest {
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
         retention: Retention::default(),
         delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
-        retention: Retention::default(),
     }
 }
 

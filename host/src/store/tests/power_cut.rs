@@ -92,6 +92,8 @@ fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
     let history = History::of_new(&store);
     let mut driver = Driver::new(store, disk.clone(), clock.clone(), history, seed);
     driver.deploy_all().unwrap();
+    let long = accept("a", vec![7; 2 * PIECE_BYTES + 1].into());
+    driver.commit(|driver| driver.queue_new(long)).unwrap();
     for _ in 0..STEPS {
         driver.step().unwrap();
     }
