@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use self::{
     check::{check, check_indexes, ensure, highest},
     disk::{Disk, Logged, Platter, Style, Window},
-    history::{Archived, Attempt, History, Kept},
+    history::{Attempt, History, Kept},
     workload::{Driver, accept, deploy, ready, request},
 };
 use crate::{
@@ -96,6 +96,12 @@ fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
     driver.commit(|driver| driver.queue_new(long)).unwrap();
     for _ in 0..STEPS {
         driver.step().unwrap();
+    }
+    // Some seeds move little before.
+    for _ in 0..40 {
+        if !driver.history.last().archived.are_rich() {
+            driver.commit(Driver::some_archived).unwrap();
+        }
     }
     let Driver { store, history, .. } = driver;
     drop(store);
@@ -299,9 +305,7 @@ fn is_rich(recorded: &Recorded) {
     let journal: usize = history.commits.iter().map(|kept| kept.frame.len()).sum();
     assert!(journal as u64 > JOURNAL_BYTES, "the journal never came to its bound");
     assert!(history.receipts.len() > 50 && history.attempts.len() > 50, "few messages");
-    let Archived { sealed, expired } = &history.last().archived;
-    let moved = sealed.len() + expired.len();
-    assert!(moved > 5 && !expired.is_empty(), "{moved} messages moved, {} went", expired.len());
+    assert!(history.last().archived.are_rich(), "few messages moved, or none of them went");
     let cut = |((table, _), value): (&(Table, Vec<u8>), &Bytes)| {
         value.len() > PIECE_BYTES && !matches!(table, Table::Blobs | Table::State)
     };

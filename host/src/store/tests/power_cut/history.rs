@@ -60,6 +60,10 @@ impl Archived {
         self.sealed.contains_key(&id) || self.expired.contains(&id)
     }
 
+    pub fn are_rich(&self) -> bool {
+        self.sealed.len() + self.expired.len() > 10 && !self.expired.is_empty()
+    }
+
     fn seal(&mut self, key: SegmentKey, sweep: SweepRow) {
         self.sealed.extend(sweep.ids.into_iter().map(|id| (MessageId(id), key)));
     }
