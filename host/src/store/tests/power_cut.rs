@@ -98,8 +98,9 @@ fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
         driver.step().unwrap();
     }
     // Some seeds move little before.
-    for _ in 0..40 {
+    for _ in 0..60 {
         if !driver.history.last().archived.are_rich() {
+            driver.step().unwrap();
             driver.commit(Driver::some_archived).unwrap();
         }
     }
