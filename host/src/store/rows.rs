@@ -276,7 +276,7 @@ mod tests {
                     for (key, length) in change {
                         let key = key.to_be_bytes();
                         if let Some(length) = length {
-                            let value = vec![1 + (length % 250) as u8; length];
+                            let value = vec![u8::try_from(1 + length % 250).unwrap(); length];
                             frame.put(table, &key, &value);
                             model.insert(key.to_vec(), value);
                         } else {
