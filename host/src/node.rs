@@ -182,12 +182,9 @@ fn store_config(config: &Config) -> store::Config {
     store::Config {
         dir: config.data_dir.clone(),
         cache_bytes: usize::try_from(config.store.cache).unwrap_or(usize::MAX),
-        commit: match config.store.commit {
-            config::Commit::Safe => store::Commit::Safe,
-            config::Commit::Fast => store::Commit::Fast,
-        },
         reserve_bytes: config.store.reserve,
         journal_bytes: 64 << 20,
+        checkpoint_bytes: 4 << 20,
     }
 }
 

@@ -1,13 +1,13 @@
-//! What is kept: one redb file, one writer with group commit, and the journal of every change.
+//! What is kept: the journal of every change, the tables it makes, and one writer with group commit.
 //!
 //! Stages hand typed changes ([`change`]) to the one writer ([`writer`]), which turns them into row operations
 //! ([`frame`]), applies them and appends them to the journal in one transaction. Stages read through [`Snapshot`]
 //! and are woken by [`signal`]. What a solution's rows mean is not decided here.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::{oneshot, watch};
@@ -20,6 +20,7 @@ pub mod change;
 pub mod disk;
 pub mod frame;
 pub mod open;
+mod journal;
 mod pieces;
 pub mod records;
 pub mod segment;
@@ -44,20 +45,12 @@ pub struct Config {
     pub dir: PathBuf,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
-    pub commit: Commit,
     /// Below this much free disk, in bytes, no new messages are taken; settling and delivering go on.
     pub reserve_bytes: u64,
     /// Journal kept for a standby, in bytes.
     pub journal_bytes: u64,
-}
-
-/// What one commit costs and buys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commit {
-    /// Two-phase with quick repair: the file opens at once after a crash, and hostile data cannot confuse recovery.
-    Safe,
-    /// One sync per commit; after a crash opening walks the file.
-    Fast,
+    /// When only the journal has so many bytes of frames, the tables' file takes them.
+    pub checkpoint_bytes: u64,
 }
 
 /// The store of a node. Clones share it; the last one to go closes it.
@@ -72,6 +65,7 @@ struct Shared {
     counters: Arc<writer::Counters>,
     path: PathBuf,
     archive: Arc<archive::Archive>,
+    journal: Arc<Mutex<journal::Journal>>,
 }
 
 /// A change that is on disk.
@@ -117,6 +111,18 @@ impl Store {
     /// The committed state of everything, as of now.
     pub fn read(&self) -> Result<Snapshot, ReadError> {
         Snapshot::open(&self.0.db, self.0.archive.clone())
+    }
+
+    /// Hands the journal's frames from number `from` on, in order, to `take`, until it says no.
+    pub fn journal(&self, from: u64, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+        let mut next = from;
+        loop {
+            let frame = self.0.journal.lock().unwrap_or_else(PoisonError::into_inner).frame_from(next)?;
+            match frame {
+                Some((seq, frame)) if take(&frame) => next = seq + 1,
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Solutions and settings as they are now, and as they change.

@@ -44,19 +44,10 @@ pub struct Config {
 pub struct Store {
     /// Memory for pages of the store's file, in bytes.
     pub cache: u64,
-    pub commit: Commit,
     /// Finished messages among the live ones, in bytes; beyond it the oldest move into the archive.
     pub live: u64,
     /// Free space on the disk below which new messages are refused, in bytes.
     pub reserve: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commit {
-    /// Two phases, with quick repair after a crash.
-    Safe,
-    /// One fsync; for pairs, where the other node has it too.
-    Fast,
 }
 
 /// `[runtime]`.
@@ -195,10 +186,8 @@ fn read_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn read_store(mut table: Table<'_>) -> Store {
-    let commits = [("safe", Commit::Safe), ("fast", Commit::Fast)];
     let store = Store {
         cache: table.size("cache", 64 * MIB, MIB..TIB),
-        commit: table.one_of("commit", &commits).unwrap_or(Commit::Safe),
         live: table.size("live", 128 * MIB, MIB..TIB),
         reserve: table.size("reserve", 256 * MIB, 0..TIB),
     };
@@ -302,7 +291,6 @@ data_dir = "/var/lib/tandem"
 listen = "[::]:80"
 [store]
 cache = "1GiB"
-commit = "fast"
 live = "1MiB"
 reserve = 0
 [runtime]
@@ -327,7 +315,7 @@ format = "json"
             Config {
                 data_dir: "/var/lib/tandem".into(),
                 listen: "[::]:80".parse().unwrap(),
-                store: Store { cache: 1 << 30, commit: Commit::Fast, live: 1 << 20, reserve: 0 },
+                store: Store { cache: 1 << 30, live: 1 << 20, reserve: 0 },
                 runtime: Runtime { threads: 3, instances: 10_000 },
                 ingress: Ingress {
                     max_connections: 1,
@@ -357,7 +345,6 @@ format = "json"
                 "`localhost` is no IP address with a port; write for example `127.0.0.1:7400`",
             ),
             ("[stor]", "did you mean `store`?"),
-            ("[store]\ncommit = \"quick\"", "`quick` is none of `safe`, `fast`"),
             ("[store]\ncache = \"1KiB\"", "`cache` must be at least 1MiB and at most 1024GiB"),
             ("[store]\nreserve = \"1TB\"", "`TB` is no unit"),
             ("[runtime]\nthreads = 0", "`threads` must be at least 1 and at most 1024"),

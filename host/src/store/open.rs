@@ -1,28 +1,33 @@
 //! Opening: makes or checks the file, refuses what is not ours, newer, damaged or in use.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError};
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError};
 use uuid::Uuid;
 
 use super::{
     Config, Shared, Store,
     archive::Archive,
     catalogue::Catalogue,
+    frame::{Frame, FrameError},
+    journal::{Journal, JournalError},
     row::{
         Row, SolutionNo,
-        head::{FORMAT, FORMAT_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow},
+        head::{
+            FORMAT, FORMAT_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow, TAIL_KEY, TailRow,
+        },
         ready::read_ready_key,
         timer::TimerRow,
     },
+    rows::Rows,
     signal::Signals,
     snapshot::{ReadError, Snapshot},
-    table::{JOURNAL, NODE, PIECES, Table, read_journal_key},
+    table::{NODE, PIECES, Table},
     writer,
 };
 use crate::model::{
@@ -31,6 +36,9 @@ use crate::model::{
 };
 
 const FILE: &str = "store.redb";
+const JOURNAL: &str = "store.journal";
+/// Where a new store stands.
+const FIRST: Position = Position { epoch: 1, seq: 0 };
 /// The folder of segments.
 const ARCHIVE: &str = "archive";
 
@@ -56,10 +64,9 @@ pub enum OpenError {
 /// What the writer starts from.
 pub(super) struct Opened {
     pub db: Arc<Database>,
-    pub head: HeadRow,
     pub catalogue: Arc<Catalogue>,
     pub queued: BTreeMap<SolutionNo, u64>,
-    pub journal: VecDeque<(u64, u64)>,
+    pub journal: Arc<Mutex<Journal>>,
 }
 
 impl Store {
@@ -80,13 +87,18 @@ impl Store {
             check_format(&db, &path)?;
         }
         let db = builder(config, &path).create(&path).map_err(|error| database(error, &path))?;
-        Self::start(config, clock, db, path)
+        let journal = fs::File::options().read(true).write(true).open(config.dir.join(JOURNAL));
+        let journal = journal.map_err(|error| journal_io(error, &config.dir))?;
+        let journal = redb::backends::FileBackend::new(journal)
+            .map_err(|error| database(error, &config.dir.join(JOURNAL)))?;
+        Self::start(config, clock, db, Box::new(journal), path)
     }
 
     /// As [`Store::open`], but on a disk that a test made.
     #[cfg(test)]
     pub(super) fn open_on(
         disk: impl redb::StorageBackend,
+        journal: Box<dyn redb::StorageBackend>,
         config: &Config,
         clock: Clock,
     ) -> Result<Self, OpenError> {
@@ -98,7 +110,7 @@ impl Store {
         if new {
             create(&db).map_err(|error| failed(error, &path))?;
         }
-        Self::start(config, clock, db, path)
+        Self::start(config, clock, db, journal, path)
     }
 
     /// Reads what the file holds and starts the writer.
@@ -106,18 +118,20 @@ impl Store {
         config: &Config,
         clock: Clock,
         db: Database,
+        journal: Box<dyn redb::StorageBackend>,
         path: PathBuf,
     ) -> Result<Self, OpenError> {
         check_format(&db, &path)?;
         let archive = Arc::new(Archive::new(config.dir.join(ARCHIVE)));
-        let opened = load(Arc::new(db), &archive, &path)?;
+        let journal = open_journal(&db, journal, config)?;
+        let opened = load(Arc::new(db), journal, &archive, &path)?;
         let signals = Arc::new(Signals::new(Catalogue::default()));
         signals.catalogue.send_replace(opened.catalogue.clone());
         let counters = Arc::<writer::Counters>::default();
-        let db = opened.db.clone();
+        let (db, journal) = (opened.db.clone(), opened.journal.clone());
         let writer = writer::start(config, clock, opened, signals.clone(), counters.clone())
             .map_err(|source| OpenError::Io { file: path.clone(), source })?;
-        Ok(Self(Arc::new(Shared { db, writer, signals, counters, path, archive })))
+        Ok(Self(Arc::new(Shared { db, writer, signals, counters, path, archive, journal })))
     }
 }
 
@@ -135,6 +149,13 @@ fn make(config: &Config, path: &Path) -> Result<(), OpenError> {
         // Another process was faster; whether it still has the store shows when it is opened.
         return Ok(());
     }
+    // Before the tables get their name, so that tables without a journal have lost it.
+    let journal = config.dir.join(JOURNAL);
+    let disk = fs::File::create(&journal).map_err(|error| journal_io(error, &config.dir))?;
+    let disk = redb::backends::FileBackend::new(disk).map_err(|error| database(error, &journal))?;
+    let head = (FIRST, Chain::default());
+    Journal::create(Box::new(disk), head, config.journal_bytes)
+        .map_err(|error| journal_io(error, &config.dir))?;
     // What a process left that died here.
     file.set_len(0).map_err(io)?;
     let disk = redb::backends::FileBackend::new(file).map_err(|error| database(error, &new))?;
@@ -144,6 +165,15 @@ fn make(config: &Config, path: &Path) -> Result<(), OpenError> {
     drop(db);
     fs::File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
     fs::rename(&new, path).map_err(io)
+}
+
+fn journal_io(error: io::Error, dir: &Path) -> OpenError {
+    let file = dir.join(JOURNAL);
+    if error.kind() == io::ErrorKind::NotFound {
+        let why = "it is missing, and with it the last commits".to_owned();
+        return OpenError::Damaged { file, why };
+    }
+    storage(error.into(), file)
 }
 
 /// Makes the names in the folder durable, and the folder's own.
@@ -240,10 +270,9 @@ fn create(db: &Database) -> Result<(), redb::Error> {
         node.insert(FORMAT_KEY, FORMAT.to_be_bytes().as_slice())?;
         let identity = IdentityRow { store_id: Uuid::new_v4().into_bytes() };
         node.insert(IDENTITY_KEY, identity.encode().as_slice())?;
-        let position = Position { epoch: 1, seq: 0 };
-        let head = HeadRow { position, chain: Chain::default() };
+        let head = HeadRow { position: FIRST, chain: Chain::default() };
         node.insert(HEAD_KEY, head.encode().as_slice())?;
-        txn.open_table(JOURNAL)?;
+        node.insert(TAIL_KEY, TailRow::first().encode().as_slice())?;
         txn.open_table(PIECES)?;
         for table in Table::ALL {
             txn.open_table(table.definition())?;
@@ -271,29 +300,96 @@ fn check_format(db: &impl ReadableDatabase, path: &Path) -> Result<(), OpenError
     }
 }
 
-fn load(db: Arc<Database>, archive: &Arc<Archive>, path: &Path) -> Result<Opened, OpenError> {
+/// Opens the journal and applies what the tables do not have.
+fn open_journal(
+    db: &Database,
+    disk: Box<dyn redb::StorageBackend>,
+    config: &Config,
+) -> Result<Journal, OpenError> {
+    let file = config.dir.join(JOURNAL);
+    let (path, bound) = (config.dir.join(FILE), config.journal_bytes);
+    let (head, tail) = read_node(db).map_err(|error| unreadable(error, &path))?;
+    // Only a test's disk is new here.
+    let is_new = disk.len().is_ok_and(|len| len == 0) && head.position == FIRST;
+    let journal = if is_new {
+        Journal::create(disk, (FIRST, Chain::default()), bound).map_err(JournalError::from)
+    } else {
+        Journal::open(disk, tail, (head.position, head.chain), bound)
+    };
+    let journal = journal.map_err(|error| match error {
+        JournalError::Io(error) => storage(error.into(), file.clone()),
+        other => OpenError::Damaged { file: file.clone(), why: other.to_string() },
+    })?;
+    let (end, chain) = journal.head();
+    if end.seq > head.position.seq {
+        let frames = end.seq - head.position.seq;
+        tracing::info!(frames, "the journal has what the tables do not have yet: applying it");
+        let head = HeadRow { position: end, chain };
+        replay(db, &journal, head).map_err(|error| match error {
+            ReplayError::Redb(error) => failed(error, &path),
+            ReplayError::Journal(error) => storage(error.into(), file),
+            ReplayError::Frame(error) => OpenError::Damaged { file, why: error.to_string() },
+        })?;
+    }
+    Ok(journal)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReplayError {
+    #[error(transparent)]
+    Redb(redb::Error),
+    #[error(transparent)]
+    Journal(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// Applies the journal's frames behind the tables' head, as the writer did.
+fn replay(db: &Database, journal: &Journal, head: HeadRow) -> Result<(), ReplayError> {
+    let redb = |error: redb::Error| ReplayError::Redb(error);
+    let (before, _) = read_node(db).map_err(|_| ReplayError::Redb(redb::Error::PreviousIo))?;
+    let mut txn = db.begin_write().map_err(|error| redb(error.into()))?;
+    txn.set_two_phase_commit(true);
+    txn.set_quick_repair(true);
+    let mut rows = Rows::open(&txn).map_err(|error| redb(error.into()))?;
+    let mut next = before.position.seq + 1;
+    while let Some((seq, frame)) = journal.frame_from(next)? {
+        rows.gather(Frame::decode(&frame)?.ops(), frame.len())?;
+        rows.bring_all(&frame).map_err(|error| redb(error.into()))?;
+        next = seq + 1;
+    }
+    drop(rows);
+    let node = || -> Result<(), redb::Error> {
+        let mut node = txn.open_table(NODE)?;
+        node.insert(HEAD_KEY, head.encode().as_slice())?;
+        Ok(())
+    };
+    node().map_err(redb)?;
+    txn.commit().map_err(|error| redb(error.into()))
+}
+
+fn read_node(db: &Database) -> Result<(HeadRow, TailRow), ReadError> {
+    let node = db.begin_read()?.open_table(NODE)?;
+    let row = |key: &[u8]| Ok::<_, ReadError>(node.get(key)?.ok_or(ReadError::Key("node"))?);
+    Ok((HeadRow::decode(row(HEAD_KEY)?.value())?, TailRow::decode(row(TAIL_KEY)?.value())?))
+}
+
+fn load(
+    db: Arc<Database>,
+    journal: Journal,
+    archive: &Arc<Archive>,
+    path: &Path,
+) -> Result<Opened, OpenError> {
     let read = || -> Result<_, ReadError> {
         let txn = db.begin_read()?;
-        let head = txn.open_table(NODE)?.get(HEAD_KEY)?;
-        let head = HeadRow::decode(head.ok_or(ReadError::Key("node"))?.value())?;
         let solutions = txn.open_table(Table::Solutions.definition())?;
         let settings = txn.open_table(Table::Settings.definition())?;
         let pieces = txn.open_table(PIECES)?;
         let catalogue = Arc::new(Catalogue::read(&solutions, &settings, &pieces)?);
-        let mut journal = VecDeque::<(u64, u64)>::new();
-        for entry in txn.open_table(JOURNAL)?.iter()? {
-            let (key, part) = entry?;
-            let (seq, _) = read_journal_key(key.value()).ok_or(ReadError::Key("journal"))?;
-            let bytes = part.value().len() as u64;
-            match journal.back_mut() {
-                Some((last, sum)) if *last == seq => *sum += bytes,
-                _ => journal.push_back((seq, bytes)),
-            }
-        }
-        Ok((head, catalogue, count_queued(&Snapshot::open(&db, archive.clone())?)?, journal))
+        Ok((catalogue, count_queued(&Snapshot::open(&db, archive.clone())?)?))
     };
-    let (head, catalogue, queued, journal) = read().map_err(|error| unreadable(error, path))?;
-    Ok(Opened { db, head, catalogue, queued, journal })
+    let (catalogue, queued) = read().map_err(|error| unreadable(error, path))?;
+    Ok(Opened { db, catalogue, queued, journal: Arc::new(Mutex::new(journal)) })
 }
 
 fn count_queued(snapshot: &Snapshot) -> Result<BTreeMap<SolutionNo, u64>, ReadError> {

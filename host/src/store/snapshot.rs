@@ -14,7 +14,7 @@ use super::{
         state::{read_state_key, state_key},
     },
     segment::SegmentError,
-    table::{Definition, JOURNAL, NODE, PIECES, Table, read_journal_key},
+    table::{Definition, NODE, PIECES, Table},
 };
 
 /// Rows could not be read.
@@ -71,33 +71,6 @@ impl Snapshot {
 
     pub fn get<R: Row>(&self, table: Table, key: &[u8]) -> Result<Option<R>, ReadError> {
         self.table(table)?.get(key)
-    }
-
-    /// Hands the journal's frames from number `from` on, in order, to `take`, until it says no.
-    pub fn journal(
-        &self,
-        from: u64,
-        mut take: impl FnMut(&[u8]) -> Result<bool, ReadError>,
-    ) -> Result<(), ReadError> {
-        let mut frame: Option<(u64, Vec<u8>)> = None;
-        for entry in self.definition(JOURNAL)?.range(from.to_be_bytes().as_slice()..)? {
-            let (key, part) = entry?;
-            let (seq, _) = read_journal_key(key.value()).ok_or(ReadError::Key("journal"))?;
-            match &mut frame {
-                Some((of, bytes)) if *of == seq => bytes.extend_from_slice(part.value()),
-                _ => {
-                    if let Some((_, whole)) = frame.replace((seq, part.value().to_vec()))
-                        && !take(&whole)?
-                    {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        if let Some((_, whole)) = frame {
-            take(&whole)?;
-        }
-        Ok(())
     }
 
     /// Where the journal ends.

@@ -97,25 +97,10 @@ impl Table {
     }
 }
 
-/// Frames by sequence number and part; not journaled itself.
-pub(super) const JOURNAL: Definition = TableDefinition::new("journal");
 /// What is too long for its own place; not journaled.
 pub(super) const PIECES: Definition = TableDefinition::new("pieces");
 /// Format, identity and head of this node's store; not journaled.
 pub(super) const NODE: Definition = TableDefinition::new("node");
-
-/// Frame and part: a frame lies in pieces.
-pub(super) fn journal_key(seq: u64, part: u32) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..8].copy_from_slice(&seq.to_be_bytes());
-    key[8..].copy_from_slice(&part.to_be_bytes());
-    key
-}
-
-pub(super) fn read_journal_key(key: &[u8]) -> Option<(u64, u32)> {
-    let (seq, part) = key.split_first_chunk::<8>()?;
-    Some((u64::from_be_bytes(*seq), u32::from_be_bytes(part.try_into().ok()?)))
-}
 
 #[cfg(test)]
 mod tests {

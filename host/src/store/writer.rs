@@ -1,38 +1,41 @@
-//! The one writer: takes all changes that wait, applies them, appends one journal frame, commits once.
+//! The one writer: takes all changes that wait, applies them, and commits them with one frame of the journal.
+//!
+//! The frame makes a commit durable; only then the rows are shown. The tables' file takes many commits at once, in a
+//! checkpoint: what it does not have after a crash is applied again from the journal.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use redb::{Database, WriteTransaction};
+use redb::{Database, Durability, WriteTransaction};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    Change, Commit, Config, Kept, SubmitError,
+    Change, Config, Kept, SubmitError,
     change::ChangeError,
     disk,
     frame::FrameBuilder,
+    journal::Journal,
     open::Opened,
-    pieces::PIECE_BYTES,
     row::{
         Row, SolutionNo,
-        head::{HEAD_KEY, HeadRow},
+        head::{HEAD_KEY, HeadRow, TAIL_KEY},
     },
     rows::{ApplyError, Rows},
     sequencer::{Memory, Sequencer},
     signal::{Raised, Signals},
     snapshot::ReadError,
-    table::{JOURNAL, NODE, journal_key},
+    table::NODE,
 };
 use crate::model::{
     clock::{Clock, UnixMs},
@@ -49,6 +52,8 @@ const BYTES_PER_COMMIT: usize = 8 << 20;
 const FRAME_BYTES_KEPT: usize = 2 * BYTES_PER_COMMIT;
 /// How long changes that nobody waits for wait for company.
 const LINGER: Duration = Duration::from_millis(2);
+/// A checkpoint comes at least this often while anything is committed.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 /// How old the knowledge of free disk space may be.
 const DISK_CHECK: Duration = Duration::from_millis(200);
 
@@ -219,24 +224,27 @@ pub(super) fn start(
 ) -> std::io::Result<Handle> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failed, failure) = watch::channel(None);
-    let Opened { db, head, catalogue, queued, journal } = opened;
+    let Opened { db, catalogue, queued, journal } = opened;
     counters.queued.store(queued.values().sum(), Ordering::Relaxed);
     (*counters.queues.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&queued);
-    counters.epoch.store(head.position.epoch, Ordering::Relaxed);
-    counters.seq.store(head.position.seq, Ordering::Relaxed);
+    let (position, _) = lock(&journal).head();
+    counters.epoch.store(position.epoch, Ordering::Relaxed);
+    counters.seq.store(position.seq, Ordering::Relaxed);
     let writer = Writer {
         db,
         clock,
         config: config.clone(),
-        head,
+        position,
         memory: Memory::new(catalogue, queued),
         frame: FrameBuilder::default(),
         raised: Raised::default(),
         gathered: VecDeque::new(),
         catalogue_moved: false,
         changes: 0,
-        journal_bytes: journal.iter().map(|(_, bytes)| bytes).sum(),
         journal,
+        unsettled_bytes: 0,
+        settled: Instant::now(),
+        checkpoint_due: false,
         disk_checked: None,
         signals,
         counters,
@@ -253,7 +261,8 @@ struct Writer {
     db: Arc<Database>,
     clock: Clock,
     config: Config,
-    head: HeadRow,
+    /// Of the last frame.
+    position: Position,
     memory: Memory,
     frame: FrameBuilder,
     raised: Raised,
@@ -262,12 +271,27 @@ struct Writer {
     catalogue_moved: bool,
     /// Sequenced and not counted yet.
     changes: u64,
-    /// Frames that the journal holds: sequence number and bytes.
-    journal: VecDeque<(u64, u64)>,
-    journal_bytes: u64,
+    /// Shared with those who read it.
+    journal: Arc<Mutex<Journal>>,
+    /// Bytes of frames that only the journal has on disk.
+    unsettled_bytes: u64,
+    /// The last checkpoint.
+    settled: Instant,
+    checkpoint_due: bool,
     disk_checked: Option<Instant>,
     signals: Arc<Signals>,
     counters: Arc<Counters>,
+}
+
+/// What the writer does next.
+enum Next {
+    Jobs,
+    Checkpoint,
+    End,
+}
+
+fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The store cannot go on.
@@ -283,6 +307,8 @@ enum Fatal {
     Storage(#[from] redb::StorageError),
     #[error("cannot commit: {0}")]
     Commit(#[from] redb::CommitError),
+    #[error("cannot write the journal: {0}")]
+    Journal(#[from] std::io::Error),
     #[error("cannot apply a change: {0}")]
     Apply(#[from] ApplyError),
     #[error(transparent)]
@@ -292,8 +318,12 @@ enum Fatal {
 impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Job>, failed: watch::Sender<Option<String>>) {
         let mut releases = Vec::new();
-        while let Some(first) = queue.recv().await {
-            self.gather(first, &mut queue).await;
+        loop {
+            match self.next(&mut queue).await {
+                Next::Jobs => {}
+                Next::End if self.unsettled_bytes == 0 => return,
+                Next::Checkpoint | Next::End => self.checkpoint_due = true,
+            }
             let began = Instant::now();
             let outcome = self.commit_waiting(&mut queue, &mut releases);
             if let Err(error) = outcome {
@@ -310,7 +340,7 @@ impl Writer {
                 }
                 return;
             }
-            let position = self.head.position;
+            let position = self.position;
             if std::mem::take(&mut self.catalogue_moved) {
                 self.signals.catalogue.send_replace(self.memory.catalogue.clone());
             }
@@ -318,6 +348,21 @@ impl Writer {
             releases.drain(..).for_each(|release| release(Ok(position)));
             self.signals.raise(&mut self.raised);
         }
+    }
+
+    /// Waits for changes, or until it is time for a checkpoint.
+    async fn next(&mut self, queue: &mut mpsc::Receiver<Job>) -> Next {
+        let first = if self.unsettled_bytes == 0 {
+            queue.recv().await
+        } else {
+            match tokio::time::timeout_at(self.settled + CHECKPOINT, queue.recv()).await {
+                Ok(first) => first,
+                Err(_) => return Next::Checkpoint,
+            }
+        };
+        let Some(first) = first else { return Next::End };
+        self.gather(first, queue).await;
+        Next::Jobs
     }
 
     /// Lets what nobody waits for linger until something comes that somebody does wait for.
@@ -336,7 +381,8 @@ impl Writer {
         }
     }
 
-    /// Applies what was gathered and all that wait behind it, and commits them as one frame.
+    /// Applies what was gathered and all that wait behind it, and commits them as one frame. Without any it is only a
+    /// checkpoint.
     fn commit_waiting(
         &mut self,
         queue: &mut mpsc::Receiver<Job>,
@@ -344,16 +390,12 @@ impl Writer {
     ) -> Result<(), Fatal> {
         self.check_disk();
         let now_ms = self.clock.now_ms();
-        let Position { epoch, seq } = self.head.position;
+        let Position { epoch, seq } = self.position;
         let position = Position { epoch, seq: seq + 1 };
         self.frame.begin(position, now_ms);
         self.memory.given = 0;
 
-        let mut txn = self.db.begin_write()?;
-        if self.config.commit == Commit::Safe {
-            txn.set_two_phase_commit(true);
-            txn.set_quick_repair(true);
-        }
+        let txn = self.db.begin_write()?;
         let mut rows = Rows::open(&txn)?;
         let mut next = self.gathered.pop_front();
         let mut taken = 0;
@@ -368,13 +410,15 @@ impl Writer {
         }
         rows.bring_all(self.frame.bytes()).map_err(ApplyError::from)?;
         drop(rows);
-        if self.frame.is_empty() {
+        if self.frame.is_empty() && !self.checkpoint_due {
             // Every change was refused or had nothing to do.
             txn.abort()?;
             return Ok(());
         }
-        self.append(&txn, position)?;
-        txn.commit()?;
+        if !self.frame.is_empty() {
+            self.append(&txn, position)?;
+        }
+        self.finish(txn)?;
         if self.frame.len() > FRAME_BYTES_KEPT {
             self.frame.shrink(FRAME_BYTES_KEPT);
         }
@@ -417,26 +461,35 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends the frame to the journal, lets the oldest frames beyond the bound go, and moves the head.
+    /// Makes the frame durable, and moves the head.
     fn append(&mut self, txn: &WriteTransaction, position: Position) -> Result<(), Fatal> {
-        let bytes = self.frame.bytes();
-        let head = HeadRow { position, chain: self.head.chain.next(bytes) };
-        let mut journal = txn.open_table(JOURNAL)?;
-        for (part, bytes) in (0..).zip(bytes.chunks(PIECE_BYTES)) {
-            journal.insert(journal_key(position.seq, part).as_slice(), bytes)?;
+        let chain = lock(&self.journal).append(position, self.frame.bytes())?;
+        self.unsettled_bytes += self.frame.len() as u64;
+        let head = HeadRow { position, chain };
+        txn.open_table(NODE)?.insert(HEAD_KEY, head.encode().as_slice())?;
+        self.position = position;
+        Ok(())
+    }
+
+    /// Shows the rows to readers; if it is time, puts all that only the journal has into the tables' file.
+    fn finish(&mut self, mut txn: WriteTransaction) -> Result<(), Fatal> {
+        let is_checkpoint = self.checkpoint_due
+            || self.unsettled_bytes >= self.config.checkpoint_bytes
+            || self.settled.elapsed() >= CHECKPOINT;
+        if !is_checkpoint {
+            txn.set_durability(Durability::None)?;
+            return Ok(txn.commit()?);
         }
-        self.journal.push_back((position.seq, bytes.len() as u64));
-        self.journal_bytes += bytes.len() as u64;
-        while self.journal_bytes > self.config.journal_bytes && self.journal.len() > 1 {
-            let Some((seq, bytes)) = self.journal.pop_front() else { break };
-            for (part, _) in (0..).zip((0..bytes).step_by(PIECE_BYTES)) {
-                journal.remove(journal_key(seq, part).as_slice())?;
-            }
-            self.journal_bytes -= bytes;
-        }
-        let mut node = txn.open_table(NODE)?;
-        node.insert(HEAD_KEY, head.encode().as_slice())?;
-        self.head = head;
+        let tail = lock(&self.journal).tail();
+        txn.open_table(NODE)?.insert(TAIL_KEY, tail.encode().as_slice())?;
+        // After a crash the file opens at once, and hostile data cannot confuse its recovery.
+        txn.set_two_phase_commit(true);
+        txn.set_quick_repair(true);
+        txn.commit()?;
+        lock(&self.journal).forget_before(tail);
+        self.unsettled_bytes = 0;
+        self.settled = Instant::now();
+        self.checkpoint_due = false;
         Ok(())
     }
 
@@ -467,7 +520,8 @@ impl Writer {
         counters.commit_us.store(average, Ordering::Relaxed);
         counters.commits.fetch_add(1, Ordering::Relaxed);
         counters.changes.fetch_add(std::mem::take(&mut self.changes), Ordering::Relaxed);
-        counters.journal_bytes.store(self.journal_bytes, Ordering::Relaxed);
+        let journal_bytes = lock(&self.journal).frame_bytes();
+        counters.journal_bytes.store(journal_bytes, Ordering::Relaxed);
         counters.accepted.fetch_add(std::mem::take(&mut self.raised.accepted), Ordering::Relaxed);
         counters.delivered.fetch_add(std::mem::take(&mut self.raised.delivered), Ordering::Relaxed);
         counters.finished.fetch_add(self.raised.finished.len() as u64, Ordering::Relaxed);
@@ -477,6 +531,6 @@ impl Writer {
         }
         counters.queued.store(queues.values().sum(), Ordering::Relaxed);
         drop(queues);
-        counters.seq.store(self.head.position.seq, Ordering::Relaxed);
+        counters.seq.store(self.position.seq, Ordering::Relaxed);
     }
 }

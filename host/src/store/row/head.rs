@@ -1,6 +1,6 @@
 //! Where this node's journal ends, and who the node is. Rows of table `node`, not journaled.
 //!
-//! Keys: `format` (value: u32 big-endian), `head`, `identity`.
+//! Keys: `format` (value: u32 big-endian), `head`, `identity`, `tail`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,11 @@ use super::row;
 use crate::model::position::{Chain, Position};
 
 /// The format this program writes. It opens no other.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 pub const FORMAT_KEY: &[u8] = b"format";
 pub const HEAD_KEY: &[u8] = b"head";
+pub const TAIL_KEY: &[u8] = b"tail";
 pub const IDENTITY_KEY: &[u8] = b"identity";
 
 /// Written in every commit.
@@ -22,6 +23,25 @@ pub struct HeadRow {
 }
 
 row!(HeadRow, "head", version 1);
+
+/// Where the journal's oldest frame is. Written in every checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailRow {
+    /// The frame before it, and the chain hash after that.
+    pub before_seq: u64,
+    pub before_chain: Chain,
+    /// Offset of its record in the journal's file.
+    pub at: u64,
+}
+
+row!(TailRow, "tail", version 1);
+
+impl TailRow {
+    /// Of a new store.
+    pub fn first() -> Self {
+        Self { before_seq: 0, before_chain: Chain::default(), at: 0 }
+    }
+}
 
 /// Made when the file is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +60,8 @@ mod tests {
     fn round_trip() {
         let row = HeadRow { position: Position { epoch: 1, seq: 2 }, chain: Chain([3; 32]) };
         check_round_trip(&row, &[&[1, 1, 2][..], &[3; 32]].concat());
+        let tail = TailRow { before_seq: 4, before_chain: Chain([5; 32]), at: 300 };
+        check_round_trip(&tail, &[&[1, 4][..], &[5; 32], &[0xac, 2]].concat());
         check_round_trip(&IdentityRow { store_id: [6; 16] }, &[&[1][..], &[6; 16]].concat());
     }
 }

@@ -1,0 +1,290 @@
+//! The journal: a frame for each commit, in a file of its own. A commit is durable when its frame is.
+//!
+//! ```text
+//! record = length u32 · chain (32) · frame · jump          integers big-endian; length is the frame's
+//! jump   = u32 with all bits set · offset u64              where the next record is, if it is not right here
+//! ```
+//!
+//! The tables' file takes many commits at once (a *checkpoint*); whatever it does not have when it is opened is applied
+//! again from here. Records go round in the file: old ones are overwritten once the tables have them and there are
+//! enough younger ones for a standby to catch up from. A record counts if its chain hash continues that of the record
+//! before it, so neither what an earlier round left nor a torn write is ever taken for one.
+
+use std::{collections::BTreeMap, fmt, io};
+
+use redb::StorageBackend;
+
+use super::{
+    frame::{Frame, FrameError},
+    row::head::TailRow,
+};
+use crate::model::position::{Chain, Position};
+
+const HEADER_BYTES: u64 = 4 + 32;
+const JUMP: u32 = u32::MAX;
+const JUMP_BYTES: u64 = 4 + 8;
+/// The file grows by at least this much, in zeros: a sync of bytes that are there already is much faster.
+const GROWTH_BYTES: u64 = 4 << 20;
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// The journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JournalError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("a record holds no frame: {0}")]
+    Frame(#[from] FrameError),
+    #[error("it ends at frame {found}, and the tables have frame {expected}")]
+    Short { found: u64, expected: u64 },
+    #[error("its frame {0} is not the one that the tables have")]
+    Another(u64),
+}
+
+/// A record that may not be overwritten.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    at: u64,
+    frame_bytes: u32,
+    /// The chain hash before it.
+    before: Chain,
+}
+
+impl Record {
+    fn end(self) -> u64 {
+        self.at + HEADER_BYTES + u64::from(self.frame_bytes)
+    }
+}
+
+pub(super) struct Journal {
+    disk: Box<dyn StorageBackend>,
+    /// Bytes of the file.
+    len: u64,
+    /// By sequence number.
+    records: BTreeMap<u64, Record>,
+    /// Where they are: offset to sequence number.
+    places: BTreeMap<u64, u64>,
+    frame_bytes: u64,
+    /// Where the next record goes, if there is room.
+    end: u64,
+    position: Position,
+    chain: Chain,
+    /// Frames beyond so many bytes need not be kept for a standby.
+    bound: u64,
+}
+
+impl Journal {
+    /// An empty one, after the frame at `head`.
+    pub fn create(
+        disk: Box<dyn StorageBackend>,
+        head: (Position, Chain),
+        bound: u64,
+    ) -> io::Result<Self> {
+        let mut journal = Self::new(disk, TailRow::first(), head, bound);
+        journal.disk.set_len(0)?;
+        journal.grow(GROWTH_BYTES.min(bound))?;
+        journal.disk.sync_data()?;
+        Ok(journal)
+    }
+
+    /// Reads what the file holds, from the tail that the tables remember to its end. It must come to `head`, where the
+    /// tables are.
+    pub fn open(
+        disk: Box<dyn StorageBackend>,
+        tail: TailRow,
+        head: (Position, Chain),
+        bound: u64,
+    ) -> Result<Self, JournalError> {
+        let before = (Position { seq: tail.before_seq, ..Position::default() }, tail.before_chain);
+        let mut journal = Self::new(disk, tail, before, bound);
+        journal.len = journal.disk.len()?;
+        while let Some((record, chain, frame)) = journal.record_at(journal.end)? {
+            journal.take_in(Frame::decode(&frame)?.position, record, chain);
+        }
+        let (expected, found) = (head.0.seq, journal.position.seq);
+        if found < expected {
+            return Err(JournalError::Short { found, expected });
+        }
+        if journal.chain_at(expected) != Some(head.1) {
+            return Err(JournalError::Another(expected));
+        }
+        if found == expected {
+            // An empty journal does not tell the epoch.
+            journal.position = head.0;
+        }
+        Ok(journal)
+    }
+
+    fn new(
+        disk: Box<dyn StorageBackend>,
+        tail: TailRow,
+        (position, chain): (Position, Chain),
+        bound: u64,
+    ) -> Self {
+        Self {
+            disk,
+            len: 0,
+            records: BTreeMap::new(),
+            places: BTreeMap::new(),
+            frame_bytes: 0,
+            end: tail.at,
+            position,
+            chain,
+            bound,
+        }
+    }
+
+    /// The record at `at`, or where a jump there leads, if it continues the chain.
+    fn record_at(&self, mut at: u64) -> io::Result<Option<(Record, Chain, Vec<u8>)>> {
+        let mut header = [0; HEADER_BYTES as usize];
+        let Some(first) = self.read_u32(at)? else { return Ok(None) };
+        if first == JUMP {
+            let mut jump = [0; JUMP_BYTES as usize];
+            self.disk.read(at, &mut jump)?;
+            at = u64::from_be_bytes(jump[4..].try_into().expect("eight bytes"));
+        }
+        if at.saturating_add(HEADER_BYTES) > self.len {
+            return Ok(None);
+        }
+        self.disk.read(at, &mut header)?;
+        let (length, chain) = header.split_first_chunk::<4>().expect("36 bytes");
+        let frame_bytes = u32::from_be_bytes(*length);
+        let record = Record { at, frame_bytes, before: self.chain };
+        if frame_bytes == 0 || record.end().saturating_add(JUMP_BYTES) > self.len {
+            return Ok(None);
+        }
+        let mut frame = vec![0; frame_bytes as usize];
+        self.disk.read(at + HEADER_BYTES, &mut frame)?;
+        let continued = self.chain.next(&frame);
+        Ok((continued.0 == chain).then_some((record, continued, frame)))
+    }
+
+    fn read_u32(&self, at: u64) -> io::Result<Option<u32>> {
+        if at.saturating_add(JUMP_BYTES) > self.len {
+            return Ok(None);
+        }
+        let mut bytes = [0; 4];
+        self.disk.read(at, &mut bytes)?;
+        Ok(Some(u32::from_be_bytes(bytes)))
+    }
+
+    fn take_in(&mut self, position: Position, record: Record, chain: Chain) {
+        self.chain = chain;
+        self.position = position;
+        self.end = record.end();
+        self.frame_bytes += u64::from(record.frame_bytes);
+        self.records.insert(position.seq, record);
+        self.places.insert(record.at, position.seq);
+    }
+
+    /// Adds a frame; it is durable when this returns.
+    pub fn append(&mut self, position: Position, frame: &[u8]) -> io::Result<Chain> {
+        let frame_bytes = u32::try_from(frame.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let at = self.place(HEADER_BYTES + u64::from(frame_bytes) + JUMP_BYTES)?;
+        let record = Record { at, frame_bytes, before: self.chain };
+        if at != self.end {
+            self.disk.write(self.end, &[&JUMP.to_be_bytes()[..], &at.to_be_bytes()].concat())?;
+        }
+        let chain = self.chain.next(frame);
+        let mut bytes = Vec::with_capacity(frame.len() + HEADER_BYTES as usize);
+        bytes.extend_from_slice(&frame_bytes.to_be_bytes());
+        bytes.extend_from_slice(&chain.0);
+        bytes.extend_from_slice(frame);
+        self.disk.write(at, &bytes)?;
+        self.disk.sync_data()?;
+        self.take_in(position, record, chain);
+        Ok(chain)
+    }
+
+    /// Where so many bytes overwrite nothing that is needed: right here, else at the file's beginning, else in new room.
+    fn place(&mut self, bytes: u64) -> io::Result<u64> {
+        let free = |at: u64| {
+            let after = self.places.range(at..).next().map_or(u64::MAX, |(next, _)| *next);
+            let before = self.places.range(..at).next_back();
+            let before = before.map_or(0, |(_, seq)| self.records[seq].end());
+            // The end of the last record has room for a jump, which nothing else may take.
+            let before = if at == self.end { before } else { before + JUMP_BYTES };
+            (at == 0 || before <= at) && at + bytes <= after
+        };
+        if free(self.end) && self.end + bytes <= self.len {
+            return Ok(self.end);
+        }
+        if free(0) && bytes <= self.len && self.len >= self.bound {
+            return Ok(0);
+        }
+        let at = if free(self.end) && self.places.range(self.end..).next().is_none() {
+            self.end
+        } else {
+            self.len
+        };
+        self.grow((at + bytes - self.len).max(GROWTH_BYTES.min(self.bound)))?;
+        Ok(at)
+    }
+
+    fn grow(&mut self, by: u64) -> io::Result<()> {
+        let len = self.len + by;
+        self.disk.set_len(len)?;
+        while self.len < len {
+            let bytes = (len - self.len).min(ZEROS.len() as u64);
+            let zeros = &ZEROS[..usize::try_from(bytes).expect("at most 64 KiB")];
+            self.disk.write(self.len, zeros)?;
+            self.len += bytes;
+        }
+        Ok(())
+    }
+
+    /// Where reading would have to begin if all older frames that are not needed were gone.
+    pub fn tail(&self) -> TailRow {
+        let mut beyond = self.frame_bytes.saturating_sub(self.bound);
+        let first = self.records.iter().find(|(_, record)| {
+            let stays = beyond == 0;
+            beyond = beyond.saturating_sub(u64::from(record.frame_bytes));
+            stays
+        });
+        let at_end = (self.position.seq, self.chain, self.end);
+        let (before_seq, before_chain, at) =
+            first.map_or(at_end, |(seq, record)| (seq - 1, record.before, record.at));
+        TailRow { before_seq, before_chain, at }
+    }
+
+    /// What is before `tail` may be overwritten: the tables have it, and remember to begin there.
+    pub fn forget_before(&mut self, tail: TailRow) {
+        while let Some(first) = self.records.first_entry()
+            && *first.key() <= tail.before_seq
+        {
+            let record = first.remove();
+            self.places.remove(&record.at);
+            self.frame_bytes -= u64::from(record.frame_bytes);
+        }
+    }
+
+    /// The last frame's position and the chain hash after it.
+    pub fn head(&self) -> (Position, Chain) {
+        (self.position, self.chain)
+    }
+
+    fn chain_at(&self, seq: u64) -> Option<Chain> {
+        match self.records.get(&(seq + 1)) {
+            Some(next) => Some(next.before),
+            None => (seq == self.position.seq).then_some(self.chain),
+        }
+    }
+
+    /// The frame with that number, or the first after it; none if there is none.
+    pub fn frame_from(&self, seq: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+        let Some((seq, record)) = self.records.range(seq..).next() else { return Ok(None) };
+        let mut frame = vec![0; record.frame_bytes as usize];
+        self.disk.read(record.at + HEADER_BYTES, &mut frame)?;
+        Ok(Some((*seq, frame)))
+    }
+
+    /// Bytes of the frames it holds.
+    pub fn frame_bytes(&self) -> u64 {
+        self.frame_bytes
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("position", &self.position).finish_non_exhaustive()
+    }
+}
