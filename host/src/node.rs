@@ -184,7 +184,7 @@ fn store_config(config: &Config) -> store::Config {
         cache_bytes: usize::try_from(config.store.cache).unwrap_or(usize::MAX),
         reserve_bytes: config.store.reserve,
         journal_bytes: 64 << 20,
-        checkpoint_bytes: 4 << 20,
+        checkpoint_bytes: 1 << 20,
     }
 }
 

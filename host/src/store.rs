@@ -117,7 +117,8 @@ impl Store {
     pub fn journal(&self, from: u64, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
         let mut next = from;
         loop {
-            let frame = self.0.journal.lock().unwrap_or_else(PoisonError::into_inner).frame_from(next)?;
+            let frame =
+                self.0.journal.lock().unwrap_or_else(PoisonError::into_inner).frame_from(next)?;
             match frame {
                 Some((seq, frame)) if take(&frame) => next = seq + 1,
                 _ => return Ok(()),

@@ -393,9 +393,9 @@ mod tests {
         let config = store::Config {
             dir: dir.path().to_owned(),
             cache_bytes: 1 << 20,
-            commit: store::Commit::Fast,
             reserve_bytes: 0,
             journal_bytes: 0,
+            checkpoint_bytes: 1 << 20,
         };
         let store = Store::open(&config, clock.clone()).unwrap();
         let config = Config { in_flight_bytes: 0, body_timeout: Duration::from_mins(1) };

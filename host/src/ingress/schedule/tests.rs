@@ -36,9 +36,9 @@ fn open(dir: &std::path::Path, clock: &Clock) -> Store {
     let config = store::Config {
         dir: dir.to_owned(),
         cache_bytes: 1 << 20,
-        commit: store::Commit::Fast,
         reserve_bytes: 0,
         journal_bytes: 1 << 20,
+        checkpoint_bytes: 1 << 20,
     };
     Store::open(&config, clock.clone()).unwrap()
 }

@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use self::{
     check::{check, check_indexes, ensure, highest},
-    disk::{Disk, Logged, Platter, Style, Window},
+    disk::{Disk, Image, Logged, Platter, Style, Window},
     history::{Attempt, History, Kept},
     workload::{Driver, accept, deploy, ready, request},
 };
@@ -24,7 +24,7 @@ use crate::{
     contract::handler::Effects,
     model::clock::Clock,
     store::{
-        Commit, Config, Store, SubmitError,
+        Config, Store, SubmitError,
         pieces::PIECE_BYTES,
         row::{
             Row,
@@ -45,6 +45,8 @@ mod workload;
 const STEPS: usize = 130;
 /// Frames beyond it go: some do.
 const JOURNAL_BYTES: u64 = 200_000;
+/// A few commits.
+const CHECKPOINT_BYTES: u64 = 8_000;
 const BEGAN_MS: u64 = 1_700_000_000_000;
 
 #[expect(clippy::disallowed_methods, reason = "how much is tried is the tester's choice")]
@@ -57,19 +59,18 @@ fn seed() -> u64 {
 }
 
 /// Only segments are in the folder; what one holds is durable before the store names it.
-fn config(commit: Commit, dir: &Path) -> Config {
+fn config(dir: &Path) -> Config {
     Config {
         dir: dir.to_owned(),
         cache_bytes: 4 << 20,
-        commit,
         reserve_bytes: 0,
         journal_bytes: JOURNAL_BYTES,
+        checkpoint_bytes: CHECKPOINT_BYTES,
     }
 }
 
 /// A workload that was driven to its end, with the disk as it was at every moment.
 struct Recorded {
-    commit: Commit,
     seed: u64,
     dir: tempfile::TempDir,
     log: Vec<Logged>,
@@ -80,11 +81,11 @@ struct Recorded {
     history: History,
 }
 
-fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
+fn record(seed: u64, lies: bool) -> Recorded {
     let disk = Disk::default();
     let (clock, dir) = (Clock::manual(BEGAN_MS), tempfile::tempdir().unwrap());
-    let config = config(commit, dir.path());
-    let store = Store::open_on(disk.clone(), &config, clock.clone()).unwrap();
+    let config = config(dir.path());
+    let store = disk.open(&config, clock.clone()).unwrap();
     let made = disk.asked();
     if lies {
         disk.lie();
@@ -108,7 +109,7 @@ fn record(commit: Commit, seed: u64, lies: bool) -> Recorded {
     drop(store);
     clock.advance(Duration::from_secs(5));
     let (log, end) = (disk.take_log(), disk.window());
-    Recorded { commit, seed, dir, log, made, end, clock, history }
+    Recorded { seed, dir, log, made, end, clock, history }
 }
 
 /// How much is tried.
@@ -147,9 +148,9 @@ fn try_cuts(recorded: &Recorded, effort: Effort) -> Result<Tally, String> {
     let mut rng = StdRng::seed_from_u64(*seed);
     let mut tally = Tally { operations: log.len() - made, ..Tally::default() };
     let cuts = effort.cuts.unwrap_or(usize::MAX).min(tally.operations);
-    let mut platter = Platter::new(Vec::new());
+    let mut platter = Platter::new(Image::default());
     for (at, Logged { op, window }) in log.iter().enumerate() {
-        let sync = matches!(op, disk::Op::Sync);
+        let sync = op.is_sync();
         if !sync {
             platter.step(op);
         }
@@ -183,10 +184,8 @@ fn try_cut(
         }));
         let lived = lived.unwrap_or_else(|_| Err("it panicked".to_owned()));
         lived.map_err(|why| {
-            let Recorded { commit, seed, .. } = recorded;
-            format!(
-                "{commit:?}, seed {seed}, cut at operation {at}, {style:?} kept, {window:?}: {why}"
-            )
+            let seed = recorded.seed;
+            format!("seed {seed}, cut at operation {at}, {style:?} kept, {window:?}: {why}")
         })?;
     }
     Ok(())
@@ -195,17 +194,16 @@ fn try_cut(
 /// Opens what a power cut left, checks it, works on; and cuts the power while it does, once more.
 fn live_on(
     recorded: &Recorded,
-    image: Vec<u8>,
+    image: Image,
     window: Window,
     second: usize,
     rng: &mut StdRng,
     tally: &mut Tally,
 ) -> Result<(), String> {
-    let Recorded { commit, clock, history, dir, .. } = recorded;
-    let config = config(*commit, dir.path());
+    let Recorded { clock, history, dir, .. } = recorded;
+    let config = config(dir.path());
     let disk = Disk::holding(image.clone(), window);
-    let store =
-        Store::open_on(disk.clone(), &config, clock.clone()).map_err(|error| error.to_string())?;
+    let store = disk.open(&config, clock.clone()).map_err(|error| error.to_string())?;
     let opened = disk.asked();
     let head = check(&store, window, history)?;
     tally.ahead += usize::from(head > window.acked);
@@ -231,13 +229,14 @@ fn live_on(
     let mut platter = Platter::new(image);
     for at in 0..=log.len() {
         let (window, op) = log.get(at).map_or((end, None), |l| (l.window, Some(&l.op)));
-        let sync = matches!(op, Some(disk::Op::Sync) | None);
+        let sync = op.is_none_or(disk::Op::is_sync);
         op.filter(|_| !sync).into_iter().for_each(|op| platter.step(op));
         for _ in cuts.iter().filter(|cut| **cut == at) {
             tally.second += 1;
             let style = *Style::ALL.choose(rng).expect("there are some");
             let disk = Disk::holding(platter.cut(style, rng), window);
-            let checked = Store::open_on(disk, &config, clock.clone())
+            let checked = disk
+                .open(&config, clock.clone())
                 .map_err(|error| error.to_string())
                 .and_then(|store| check(&store, window, &history));
             checked.map_err(|why| {
@@ -314,38 +313,27 @@ fn is_rich(recorded: &Recorded) {
     assert!(history.commits.iter().any(long), "no value was ever cut");
 }
 
-fn survives(commit: Commit) {
-    let recorded = record(commit, seed(), false);
+#[test]
+fn a_store_survives_power_cuts() {
+    let recorded = record(seed(), false);
     is_rich(&recorded);
     match try_cuts(&recorded, Effort::usual()) {
-        Ok(tally) => println!("{commit:?}, seed {}: {tally:?}", recorded.seed),
+        Ok(tally) => println!("seed {}: {tally:?}", recorded.seed),
         Err(why) => panic!("{why}"),
     }
 }
 
 #[test]
-fn two_phase_commits_survive_power_cuts() {
-    survives(Commit::Safe);
-}
-
-#[test]
-fn fast_commits_survive_power_cuts() {
-    survives(Commit::Fast);
-}
-
-#[test]
 fn a_disk_that_lies_about_syncs_is_found_out() {
-    for commit in [Commit::Safe, Commit::Fast] {
-        let recorded = record(commit, seed(), true);
-        let effort = Effort { cuts: Some(200), styles: 1, second: 1 };
-        let why = try_cuts(&recorded, effort).expect_err("syncs that were not done lost nothing");
-        println!("{why}");
-    }
+    let recorded = record(seed(), true);
+    let effort = Effort { cuts: Some(200), styles: 1, second: 1 };
+    let why = try_cuts(&recorded, effort).expect_err("syncs that were not done lost nothing");
+    println!("{why}");
 }
 
 #[test]
 fn tables_that_disagree_are_found_out() {
-    let recorded = record(Commit::Fast, seed(), false);
+    let recorded = record(seed(), false);
     let commits = &recorded.history.commits;
     let found_out = |table: Table| {
         commits.iter().step_by(5).any(|kept| {
@@ -374,8 +362,8 @@ fn tables_that_disagree_are_found_out() {
 }
 
 /// The disk as the workload left it, for what comes after.
-fn at_rest(recorded: &Recorded) -> Vec<u8> {
-    let mut platter = Platter::new(Vec::new());
+fn at_rest(recorded: &Recorded) -> Image {
+    let mut platter = Platter::new(Image::default());
     recorded.log.iter().for_each(|logged| platter.step(&logged.op));
     platter.cut(Style::Everything, &mut StdRng::seed_from_u64(0))
 }
@@ -385,20 +373,24 @@ fn a_store_that_was_half_made_is_made_anew() {
     let disk = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
     let dir = tempfile::tempdir().unwrap();
-    let config = config(Commit::Safe, dir.path());
-    drop(Store::open_on(disk.clone(), &config, clock.clone()).unwrap());
+    let config = config(dir.path());
+    drop(disk.open(&config, clock.clone()).unwrap());
     let log = disk.take_log();
-    let mut platter = Platter::new(Vec::new());
+    let mut platter = Platter::new(Image::default());
     let mut rng = StdRng::seed_from_u64(seed());
     for (at, logged) in log.iter().enumerate() {
         let style = *Style::ALL.choose(&mut rng).expect("there are some");
-        std::fs::write(dir.path().join("store.redb.new"), platter.cut(style, &mut rng)).unwrap();
+        let [tables, journal] = platter.cut(style, &mut rng);
+        std::fs::write(dir.path().join("store.redb.new"), tables).unwrap();
+        std::fs::write(dir.path().join("store.journal"), journal).unwrap();
         let store = Store::open(&config, clock.clone())
             .unwrap_or_else(|error| panic!("cut at operation {at}, {style:?} kept: {error}"));
         assert_eq!(store.read().unwrap().head().unwrap().position.seq, 0);
         drop(store);
-        let mut names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
-        assert_eq!((names.next().unwrap(), names.next()), ("store.redb".into(), None));
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["store.journal", "store.redb"]);
         std::fs::remove_file(dir.path().join("store.redb")).unwrap();
         platter.step(&logged.op);
     }

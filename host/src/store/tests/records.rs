@@ -108,7 +108,8 @@ impl Change for Put {
 /// A store with these messages, each where it belongs.
 async fn store(dir: &std::path::Path, placed: &BTreeMap<u8, Placed>) -> Store {
     let disk = redb::backends::InMemoryBackend::new();
-    let store = Store::open_on(disk, &config(dir), Clock::manual(1)).unwrap();
+    let journal = Box::new(redb::backends::InMemoryBackend::new());
+    let store = Store::open_on(disk, journal, &config(dir), Clock::manual(1)).unwrap();
     let live = placed.values().filter(|placed| placed.live).map(Placed::entry).collect();
     store.submit(Put(live)).await.unwrap();
     for (no, segment) in (0..3).flat_map(|no| (0..SEGMENTS).map(move |segment| (no, segment))) {

@@ -1,4 +1,4 @@
-//! A disk in memory that remembers every operation, and what a power cut at any of them would leave of it.
+//! A disk in memory that remembers every operation on its files, and what a power cut at any of them would leave.
 
 use std::{
     io,
@@ -7,14 +7,37 @@ use std::{
 
 use rand::{Rng, rngs::StdRng, seq::SliceRandom};
 
+use crate::{
+    model::clock::Clock,
+    store::{Config, Store, open::OpenError},
+};
+
 /// A disk writes whole sectors or leaves them; beyond that it promises nothing before a sync.
 const SECTOR: usize = 512;
 
+/// The tables, and the journal.
+const FILES: usize = 2;
+
+/// What all files hold.
+pub type Image = [Vec<u8>; FILES];
+
 #[derive(Debug, Clone)]
-pub enum Op {
+pub enum Action {
     Write { at: usize, bytes: Arc<[u8]> },
     SetLen(usize),
     Sync,
+}
+
+#[derive(Debug, Clone)]
+pub struct Op {
+    file: usize,
+    action: Action,
+}
+
+impl Op {
+    pub fn is_sync(&self) -> bool {
+        matches!(self.action, Action::Sync)
+    }
 }
 
 /// What the one who drives the store knew when an operation was made: commits that were acknowledged, and begun.
@@ -39,13 +62,16 @@ pub struct Fault {
     pub stays: bool,
 }
 
-/// Clones are the same disk.
+/// One file of a disk, first that of the tables. Clones are the same file.
 #[derive(Debug, Clone, Default)]
-pub struct Disk(Arc<Mutex<Inner>>);
+pub struct Disk {
+    file: usize,
+    inner: Arc<Mutex<Inner>>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
-    bytes: Vec<u8>,
+    files: Image,
     log: Vec<Logged>,
     window: Window,
     /// Operations that were asked for, failed ones too.
@@ -59,8 +85,19 @@ struct Inner {
 }
 
 impl Disk {
-    pub fn holding(bytes: Vec<u8>, window: Window) -> Self {
-        Self(Arc::new(Mutex::new(Inner { bytes, window, ..Inner::default() })))
+    pub fn holding(files: Image, window: Window) -> Self {
+        let inner = Inner { files, window, ..Inner::default() };
+        Self { file: 0, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// The journal's file on the same disk.
+    fn journal(&self) -> Self {
+        Self { file: 1, inner: self.inner.clone() }
+    }
+
+    /// A store on this disk.
+    pub fn open(&self, config: &Config, clock: Clock) -> Result<Store, OpenError> {
+        Store::open_on(self.clone(), Box::new(self.journal()), config, clock)
     }
 
     pub fn lie(&self) {
@@ -85,8 +122,8 @@ impl Disk {
     }
 
     /// As a process that starts anew finds it, if the machine stayed up.
-    pub fn bytes(&self) -> Vec<u8> {
-        self.inner().bytes.clone()
+    pub fn files(&self) -> Image {
+        self.inner().files.clone()
     }
 
     pub fn window(&self) -> Window {
@@ -103,7 +140,7 @@ impl Disk {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap()
+        self.inner.lock().unwrap()
     }
 }
 
@@ -120,14 +157,14 @@ impl Inner {
         }
     }
 
-    fn log(&mut self, op: Op) {
-        self.log.push(Logged { op, window: self.window });
+    fn log(&mut self, file: usize, action: Action) {
+        self.log.push(Logged { op: Op { file, action }, window: self.window });
     }
 }
 
 impl redb::StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.inner().bytes.len() as u64)
+        Ok(self.inner().files[self.file].len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -140,7 +177,8 @@ impl redb::StorageBackend for Disk {
         {
             return Err(io::Error::from_raw_os_error(errno));
         }
-        let bytes = inner.bytes.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let file = &inner.files[self.file];
+        let bytes = file.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -148,8 +186,8 @@ impl redb::StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut inner = self.inner();
         inner.ask()?;
-        inner.bytes.resize(place(len), 0);
-        inner.log(Op::SetLen(place(len)));
+        inner.files[self.file].resize(place(len), 0);
+        inner.log(self.file, Action::SetLen(place(len)));
         Ok(())
     }
 
@@ -157,7 +195,7 @@ impl redb::StorageBackend for Disk {
         let mut inner = self.inner();
         inner.ask()?;
         if !inner.lies || !inner.asked.is_multiple_of(3) {
-            inner.log(Op::Sync);
+            inner.log(self.file, Action::Sync);
         }
         Ok(())
     }
@@ -166,8 +204,8 @@ impl redb::StorageBackend for Disk {
         let mut inner = self.inner();
         inner.ask()?;
         let at = place(offset);
-        write_at(&mut inner.bytes, at, data);
-        inner.log(Op::Write { at, bytes: data.into() });
+        write_at(&mut inner.files[self.file], at, data);
+        inner.log(self.file, Action::Write { at, bytes: data.into() });
         Ok(())
     }
 }
@@ -212,31 +250,33 @@ impl Style {
 /// Walks through what happened to a disk; knows at each operation what is safe and what is not yet.
 #[derive(Debug)]
 pub struct Platter<'a> {
-    durable: Vec<u8>,
+    durable: Image,
+    /// Of each file, in their order among all.
     pending: Vec<&'a Op>,
 }
 
 impl<'a> Platter<'a> {
-    pub fn new(durable: Vec<u8>) -> Self {
+    pub fn new(durable: Image) -> Self {
         Self { durable, pending: Vec::new() }
     }
 
     pub fn step(&mut self, op: &'a Op) {
-        if !matches!(op, Op::Sync) {
+        if !op.is_sync() {
             self.pending.push(op);
             return;
         }
-        for op in self.pending.drain(..) {
-            match op {
-                Op::Write { at, bytes } => write_at(&mut self.durable, *at, bytes),
-                Op::SetLen(len) => self.durable.resize(*len, 0),
-                Op::Sync => {}
+        for done in self.pending.extract_if(.., |pending| pending.file == op.file) {
+            let file = &mut self.durable[done.file];
+            match &done.action {
+                Action::Write { at, bytes } => write_at(file, *at, bytes),
+                Action::SetLen(len) => file.resize(*len, 0),
+                Action::Sync => {}
             }
         }
     }
 
     /// What the disk holds when the power comes back.
-    pub fn cut(&self, style: Style, rng: &mut StdRng) -> Vec<u8> {
+    pub fn cut(&self, style: Style, rng: &mut StdRng) -> Image {
         let mut image = self.durable.clone();
         if style == Style::Nothing {
             return image;
@@ -254,11 +294,12 @@ impl<'a> Platter<'a> {
                 Style::AllButOne => (n != special, false),
                 Style::Some | Style::Shuffled => (rng.random(), rng.random_ratio(1, 4)),
             };
-            match op {
+            let file = &mut image[op.file];
+            match &op.action {
                 _ if !kept => {}
-                Op::SetLen(len) => image.resize(*len, 0),
-                Op::Write { at, bytes } => land(&mut image, *at, bytes, torn, rng),
-                Op::Sync => {}
+                Action::SetLen(len) => file.resize(*len, 0),
+                Action::Write { at, bytes } => land(file, *at, bytes, torn, rng),
+                Action::Sync => {}
             }
         }
         image

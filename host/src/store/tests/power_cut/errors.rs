@@ -10,7 +10,7 @@ use super::{
     BEGAN_MS, Effort, Recorded, at_rest,
     check::{check, ensure},
     config,
-    disk::{Disk, Fault, Platter, Style},
+    disk::{Disk, Fault, Image, Platter, Style},
     history::History,
     record, seed,
     workload::{Driver, accept, deploy},
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     model::clock::Clock,
     store::{
-        Commit, Store, SubmitError,
+        SubmitError,
         change::{deploy::Remove, due::Due},
         open::OpenError,
         tests::name,
@@ -38,9 +38,9 @@ struct Ran {
 }
 
 fn run_into(recorded: &Recorded, disk: &Disk) -> Result<Ran, OpenError> {
-    let Recorded { commit, clock, history, .. } = recorded;
-    let config = config(*commit, recorded.dir.path());
-    let store = Store::open_on(disk.clone(), &config, clock.clone())?;
+    let Recorded { clock, history, .. } = recorded;
+    let config = config(recorded.dir.path());
+    let store = disk.open(&config, clock.clone())?;
     let mut driver = Driver::new(store, disk.clone(), clock.clone(), history.clone(), 7);
     let error = (0..4).find_map(|_| driver.step().err());
     let (operations, closed) = (disk.asked(), error.is_some());
@@ -68,8 +68,8 @@ fn is_named(error: &OpenError, errno: i32) -> bool {
 }
 
 /// One error at one operation; stores that were opened after it.
-fn meets(recorded: &Recorded, image: &[u8], fault: Fault) -> Result<usize, String> {
-    let disk = Disk::holding(image.to_vec(), recorded.end);
+fn meets(recorded: &Recorded, image: &Image, fault: Fault) -> Result<usize, String> {
+    let disk = Disk::holding(image.clone(), recorded.end);
     disk.fail(fault);
     let history = match run_into(recorded, &disk) {
         Ok(Ran { history, operations, closed }) => {
@@ -83,20 +83,20 @@ fn meets(recorded: &Recorded, image: &[u8], fault: Fault) -> Result<usize, Strin
         }
     };
     let (window, log) = (disk.window(), disk.take_log());
-    let mut platter = Platter::new(image.to_vec());
+    let mut platter = Platter::new(image.clone());
     for logged in &log {
         platter.step(&logged.op);
     }
     let mut rng = StdRng::seed_from_u64(fault.at as u64);
     // The process starts again; or the machine does, and what was not synced is there or not.
-    let mut images = vec![disk.bytes()];
+    let mut images = vec![disk.files()];
     images.extend([Style::Nothing, Style::Some, Style::Shuffled].map(|s| platter.cut(s, &mut rng)));
     let stores = images.len();
     for image in images {
         let disk = Disk::holding(image, window);
-        let config = config(recorded.commit, recorded.dir.path());
-        let store = Store::open_on(disk, &config, recorded.clock.clone())
-            .map_err(|error| error.to_string())?;
+        let config = config(recorded.dir.path());
+        let store =
+            disk.open(&config, recorded.clock.clone()).map_err(|error| error.to_string())?;
         let mut history = history.clone();
         // The commit that failed may be there or not; the driver never saw its frame.
         history.follow(&store)?;
@@ -107,8 +107,8 @@ fn meets(recorded: &Recorded, image: &[u8], fault: Fault) -> Result<usize, Strin
 
 #[test]
 fn an_error_of_the_disk_closes_the_store_for_good_and_loses_nothing() {
-    for commit in [Commit::Safe, Commit::Fast] {
-        let recorded = record(commit, seed(), false);
+    {
+        let recorded = record(seed(), false);
         let image = at_rest(&recorded);
         let quiet = Disk::holding(image.clone(), recorded.end);
         let ran = run_into(&recorded, &quiet).unwrap();
@@ -119,10 +119,10 @@ fn an_error_of_the_disk_closes_the_store_for_good_and_loses_nothing() {
             for at in (0..quiet.asked()).step_by(every) {
                 let fault = Fault { at, errno, stays };
                 stores += meets(&recorded, &image, fault)
-                    .unwrap_or_else(|why| panic!("{commit:?}, seed {}, {fault:?}: {why}", seed()));
+                    .unwrap_or_else(|why| panic!("seed {}, {fault:?}: {why}", seed()));
             }
         }
-        println!("{commit:?}: {} operations, {stores} stores opened after errors", quiet.asked());
+        println!("{} operations, {stores} stores opened after errors", quiet.asked());
     }
 }
 
@@ -130,17 +130,12 @@ fn an_error_of_the_disk_closes_the_store_for_good_and_loses_nothing() {
 fn a_store_that_cannot_be_made_says_what_the_disk_said() {
     let quiet = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
-    Store::open_on(quiet.clone(), &config(Commit::Safe, Path::new("nowhere")), clock.clone())
-        .unwrap();
+    quiet.open(&config(Path::new("nowhere")), clock.clone()).unwrap();
     for at in 0..quiet.asked() {
         for errno in [ENOSPC, EIO] {
             let disk = Disk::default();
             disk.fail(Fault { at, errno, stays: true });
-            let opened = Store::open_on(
-                disk.clone(),
-                &config(Commit::Safe, Path::new("nowhere")),
-                clock.clone(),
-            );
+            let opened = disk.open(&config(Path::new("nowhere")), clock.clone());
             let error = opened.err();
             let named = error.as_ref().is_none_or(|error| is_named(error, errno));
             assert!(named, "errno {errno} at operation {at}: {error:?}");
@@ -150,10 +145,10 @@ fn a_store_that_cannot_be_made_says_what_the_disk_said() {
 
 #[test]
 fn a_disk_that_cannot_be_read_is_not_called_a_damaged_store() {
-    let recorded = record(Commit::Safe, seed(), false);
+    let recorded = record(seed(), false);
     let image = at_rest(&recorded);
-    let config = config(Commit::Safe, recorded.dir.path());
-    let open = |disk: Disk| Store::open_on(disk, &config, recorded.clock.clone());
+    let config = config(recorded.dir.path());
+    let open = |disk: Disk| disk.open(&config, recorded.clock.clone());
     let quiet = Disk::holding(image.clone(), recorded.end);
     open(quiet.clone()).unwrap();
     for from in 0..quiet.reads() {
@@ -168,9 +163,7 @@ fn a_disk_that_cannot_be_read_is_not_called_a_damaged_store() {
 fn a_refusal_that_rests_on_what_was_not_kept_is_none() {
     let disk = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
-    let store =
-        Store::open_on(disk.clone(), &config(Commit::Safe, Path::new("nowhere")), clock.clone())
-            .unwrap();
+    let store = disk.open(&config(Path::new("nowhere")), clock.clone()).unwrap();
     let history = History::of_new(&store);
     let mut driver = Driver::new(store, disk.clone(), clock, history, 0);
     driver.commit(|driver| driver.queue(deploy("a", Bytes::from_static(b"one")))).unwrap();
@@ -192,9 +185,7 @@ fn a_refusal_that_rests_on_what_was_not_kept_is_none() {
 fn who_had_a_place_in_the_queue_when_the_store_closed_is_told_so() {
     let disk = Disk::default();
     let clock = Clock::manual(BEGAN_MS);
-    let store =
-        Store::open_on(disk.clone(), &config(Commit::Safe, Path::new("nowhere")), clock.clone())
-            .unwrap();
+    let store = disk.open(&config(Path::new("nowhere")), clock.clone()).unwrap();
     let place = store.0.writer.place();
     disk.fail(Fault { at: disk.asked(), errno: EIO, stays: true });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -129,13 +129,12 @@ impl History {
 
     /// Takes over what was committed since.
     pub fn follow(&mut self, store: &Store) -> Result<(), String> {
-        let snapshot = store.read().map_err(|error| error.to_string())?;
         let mut frames = Vec::new();
         let take = |frame: &[u8]| {
             frames.push(Bytes::copy_from_slice(frame));
-            Ok(true)
+            true
         };
-        snapshot.journal(self.head() + 1, take).map_err(|error| error.to_string())?;
+        store.journal(self.head() + 1, take).map_err(|error| error.to_string())?;
         for frame in frames {
             self.commits.push(Arc::new(next(self.last(), frame)?));
         }
