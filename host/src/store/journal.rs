@@ -288,3 +288,148 @@ impl fmt::Debug for Journal {
         f.debug_struct("Journal").field("position", &self.position).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{frame::FrameBuilder, table::Table};
+
+    const BOUND: u64 = 20_000;
+
+    /// A disk that outlives its journal.
+    #[derive(Debug, Clone, Default)]
+    struct Disk(std::sync::Arc<InMemoryBackend>);
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    fn frame(seq: u64, bytes: usize) -> Vec<u8> {
+        let mut frame = FrameBuilder::default();
+        frame.begin(Position { epoch: 1, seq }, 0);
+        frame.put(Table::State, &seq.to_be_bytes(), &vec![7; bytes]);
+        frame.bytes().to_vec()
+    }
+
+    fn first() -> (Position, Chain) {
+        (Position { epoch: 1, seq: 0 }, Chain::default())
+    }
+
+    fn held(journal: &Journal) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut next = 0;
+        while let Some((seq, frame)) = journal.frame_from(next).unwrap() {
+            frames.push(frame);
+            next = seq + 1;
+        }
+        frames
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Append(usize),
+        Checkpoint,
+        Reopen,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            12 => (1_usize..2_000).prop_map(Step::Append),
+            1 => (10_000_usize..60_000).prop_map(Step::Append),
+            3 => Just(Step::Checkpoint),
+            1 => Just(Step::Reopen),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn frames_go_round_and_none_that_is_needed_is_lost(
+            steps in prop::collection::vec(step(), 1..120),
+        ) {
+            let disk = Disk::default();
+            let mut journal = Journal::create(Box::new(disk.clone()), first(), BOUND).unwrap();
+            let mut frames: Vec<Vec<u8>> = Vec::new();
+            // What the tables have: their head, and where the journal begins.
+            let (mut head, mut tail) = (first(), TailRow::first());
+            for step in steps {
+                match step {
+                    Step::Append(bytes) => {
+                        let seq = frames.len() as u64 + 1;
+                        let frame = frame(seq, bytes);
+                        journal.append(Position { epoch: 1, seq }, &frame).unwrap();
+                        frames.push(frame);
+                    }
+                    Step::Checkpoint => {
+                        (head, tail) = (journal.head(), journal.tail());
+                        journal.forget_before(tail);
+                        let largest = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
+                        prop_assert!(journal.frame_bytes() <= BOUND + largest);
+                    }
+                    Step::Reopen => {
+                        journal =
+                            Journal::open(Box::new(disk.clone()), tail, head, BOUND).unwrap();
+                    }
+                }
+                let held = held(&journal);
+                prop_assert_eq!(&held[..], &frames[frames.len() - held.len()..]);
+                let needed = frames.len() as u64 - head.0.seq;
+                prop_assert!(held.len() as u64 >= needed, "{} of {needed}", held.len());
+                prop_assert_eq!(journal.head().0.seq, frames.len() as u64);
+            }
+        }
+    }
+
+    /// Thousands of small frames: the file stays near its bound.
+    #[test]
+    fn the_file_has_a_bound() {
+        let disk = Disk::default();
+        let mut journal = Journal::create(Box::new(disk.clone()), first(), BOUND).unwrap();
+        for seq in 1..5_000 {
+            journal.append(Position { epoch: 1, seq }, &frame(seq, 300)).unwrap();
+            if seq % 10 == 0 {
+                let tail = journal.tail();
+                journal.forget_before(tail);
+            }
+        }
+        assert!(disk.len().unwrap() <= 3 * BOUND, "{}", disk.len().unwrap());
+    }
+
+    #[test]
+    fn a_journal_that_does_not_come_to_the_tables_is_refused() {
+        let disk = Disk::default();
+        let mut journal = Journal::create(Box::new(disk.clone()), first(), BOUND).unwrap();
+        for seq in 1..4 {
+            journal.append(Position { epoch: 1, seq }, &frame(seq, 100)).unwrap();
+        }
+        let (tail, head) = (TailRow::first(), journal.head());
+        let open = |disk: &Disk, head| {
+            Journal::open(Box::new(disk.clone()), tail, head, BOUND).map_err(|e| e.to_string())
+        };
+        assert!(open(&disk, head).is_ok());
+        let other = open(&disk, (head.0, Chain([1; 32]))).unwrap_err();
+        assert_eq!(other, "its frame 3 is not the one that the tables have");
+        disk.write(HEADER_BYTES + 3, b"x").unwrap();
+        let short = open(&disk, head).unwrap_err();
+        assert_eq!(short, "it ends at frame 0, and the tables have frame 3");
+        // What comes after the tables' head may end anywhere: it was not acknowledged, or its sync lied.
+        assert_eq!(open(&disk, first()).unwrap().head(), first());
+    }
+}
