@@ -1,4 +1,5 @@
-//! Opening: makes or checks the file, refuses what is not ours, newer, damaged or in use.
+//! Opening: makes or checks the two files, refuses what is not ours, newer, damaged or in use, and applies what only the
+//! journal has.
 
 use std::{
     collections::BTreeMap,
@@ -135,7 +136,7 @@ impl Store {
     }
 }
 
-/// Makes the file under another name and gives it its own when it is whole: a power cut leaves a store or none, never
+/// Makes the journal, then the tables under another name that becomes theirs when they are whole: a power cut leaves a store or none, never
 /// a part of one that would have to be refused.
 fn make(config: &Config, path: &Path) -> Result<(), OpenError> {
     let new = path.with_extension("redb.new");
