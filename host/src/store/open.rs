@@ -52,7 +52,7 @@ pub enum OpenError {
     InUse { file: PathBuf },
     #[error("{} is not a Tandem store ({why}); move it away, or give --data-dir another folder", file.display())]
     NotOurs { file: PathBuf, why: String },
-    #[error("{} is damaged ({why}); restore the folder from a backup, or move the file away to begin empty", file.display())]
+    #[error("{} is damaged ({why}); restore the folder from a backup, or move the folder away to begin empty", file.display())]
     Damaged { file: PathBuf, why: String },
     #[error("{} has format {found}, and this program knows format {FORMAT}; run the version of tandem that wrote it, or a newer one", file.display())]
     Format { file: PathBuf, found: u32 },
