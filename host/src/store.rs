@@ -1,8 +1,9 @@
 //! What is kept: the journal of every change, the tables it makes, and one writer with group commit.
 //!
-//! Stages hand typed changes ([`change`]) to the one writer ([`writer`]), which turns them into row operations
-//! ([`frame`]), applies them and appends them to the journal in one transaction. Stages read through [`Snapshot`]
-//! and are woken by [`signal`]. What a solution's rows mean is not decided here.
+//! Stages hand typed changes ([`change`]) to the one writer ([`writer`]), which turns all that wait into row operations
+//! ([`frame`]), makes them durable as one frame of the journal ([`journal`]) and then shows the rows that they make.
+//! The tables' file follows in checkpoints; what it does not have after a crash is applied again ([`open`]). Stages read
+//! through [`Snapshot`] and are woken by [`signal`]. What a solution's rows mean is not decided here.
 
 use std::{
     fmt, io,
@@ -41,7 +42,7 @@ pub use snapshot::{ReadError, Snapshot};
 /// How the store is opened.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder; the store is `store.redb` in it.
+    /// The folder; the tables are `store.redb` in it, the journal is `store.journal`.
     pub dir: PathBuf,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
@@ -152,7 +153,7 @@ impl Store {
         &self.0.path
     }
 
-    /// Bytes of the store's file.
+    /// Bytes of the tables' file.
     pub fn file_bytes(&self) -> u64 {
         std::fs::metadata(&self.0.path).map_or(0, |meta| meta.len())
     }

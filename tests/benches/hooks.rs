@@ -51,8 +51,9 @@ mod report;
 
 use bare::Bare;
 use graphile::Graphile;
+use limits::Commit;
 use load::Load;
-use node::{Commit, Effect, Node};
+use node::{Effect, Node};
 use node_red::NodeRed;
 use plan::Plan;
 
@@ -103,9 +104,9 @@ const FDATASYNC: Named = ("4 KiB and fdatasync", Subject::Limit(limits::fdatasyn
 
 const SERVERS: [Named; 7] = [
     ("bare hyper", Subject::Server(|| Ok(Box::new(Bare::start()?)))),
-    ("tandem", Subject::Server(|| Node::start(Effect::None, Commit::Safe))),
-    (OURS, Subject::Server(|| Node::start(Effect::Kept, Commit::Safe))),
-    ("tandem, one delivery", Subject::Server(|| Node::start(Effect::Delivered, Commit::Safe))),
+    ("tandem", Subject::Server(|| Node::start(Effect::None))),
+    (OURS, Subject::Server(|| Node::start(Effect::Kept))),
+    ("tandem, one delivery", Subject::Server(|| Node::start(Effect::Delivered))),
     ("Node-RED", Subject::Server(NodeRed::start)),
     ("graphile-worker", Subject::Server(|| Graphile::start(&graphile::ALONE))),
     ("graphile-worker, many at a time", Subject::Server(|| Graphile::start(&graphile::TOGETHER))),
@@ -114,12 +115,11 @@ const SERVERS: [Named; 7] = [
 /// Of the connections that send batches.
 const BATCH_CONNECTIONS: usize = 8;
 
-const BATCHES: [Named; 5] = [
+const BATCHES: [Named; 4] = [
     ("redb", Subject::Limit(|time| limits::redb(Commit::Safe, time))),
     ("redb, fast", Subject::Limit(|time| limits::redb(Commit::Fast, time))),
-    ("tandem", Subject::Server(|| Node::start(Effect::None, Commit::Safe))),
-    (OURS, Subject::Server(|| Node::start(Effect::Kept, Commit::Safe))),
-    ("tandem, one outbox entry, fast", Subject::Server(|| Node::start(Effect::Kept, Commit::Fast))),
+    ("tandem", Subject::Server(|| Node::start(Effect::None))),
+    (OURS, Subject::Server(|| Node::start(Effect::Kept))),
 ];
 
 fn main() -> Outcome<()> {

@@ -1,4 +1,5 @@
-//! Opening: makes or checks the file, refuses what is not ours, newer, damaged or in use.
+//! Opening: makes or checks the two files, refuses what is not ours, newer, damaged or in use, and applies what only the
+//! journal has.
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +52,7 @@ pub enum OpenError {
     InUse { file: PathBuf },
     #[error("{} is not a Tandem store ({why}); move it away, or give --data-dir another folder", file.display())]
     NotOurs { file: PathBuf, why: String },
-    #[error("{} is damaged ({why}); restore the folder from a backup, or move the file away to begin empty", file.display())]
+    #[error("{} is damaged ({why}); restore the folder from a backup, or move the folder away to begin empty", file.display())]
     Damaged { file: PathBuf, why: String },
     #[error("{} has format {found}, and this program knows format {FORMAT}; run the version of tandem that wrote it, or a newer one", file.display())]
     Format { file: PathBuf, found: u32 },
@@ -135,7 +136,7 @@ impl Store {
     }
 }
 
-/// Makes the file under another name and gives it its own when it is whole: a power cut leaves a store or none, never
+/// Makes the journal, then the tables under another name that becomes theirs when they are whole: a power cut leaves a store or none, never
 /// a part of one that would have to be refused.
 fn make(config: &Config, path: &Path) -> Result<(), OpenError> {
     let new = path.with_extension("redb.new");

@@ -1,4 +1,4 @@
-//! Every table: its number in the journal, its name in the file. Keys and values are in `docs/store-format.md`.
+//! Every table: its number in the journal, its name in `store.redb`. Keys and values are in `docs/store-format.md`.
 
 use redb::TableDefinition;
 

@@ -11,7 +11,6 @@ use redb::{Database, TableDefinition};
 use crate::{
     Outcome, Round,
     load::{BATCH, body},
-    node::Commit,
     quantile,
 };
 
@@ -22,6 +21,15 @@ const PAGES: u64 = 4096;
 const MESSAGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("messages");
 /// As a node's, if nothing is said.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// How redb commits.
+#[derive(Clone, Copy)]
+pub enum Commit {
+    /// In two phases with quick repair, as a node's checkpoints do.
+    Safe,
+    /// With one fsync.
+    Fast,
+}
 
 /// One write of 4 KiB and fdatasync after the other, in a file that has its size.
 pub fn fdatasync(time: Duration) -> Outcome<Round> {

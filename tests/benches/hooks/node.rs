@@ -22,13 +22,6 @@ pub enum Effect {
     Delivered,
 }
 
-/// How the store commits.
-#[derive(Clone, Copy)]
-pub enum Commit {
-    Safe,
-    Fast,
-}
-
 enum Receiver {
     None,
     Silent(TcpListener),
@@ -41,14 +34,9 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(effect: Effect, commit: Commit) -> Outcome<Box<dyn Server>> {
+    pub fn start(effect: Effect) -> Outcome<Box<dyn Server>> {
         let receiver = Receiver::start(effect)?;
-        let commit = match commit {
-            Commit::Safe => "safe",
-            Commit::Fast => "fast",
-        };
-        let config = format!("[store]\ncommit = \"{commit}\"\n\n[log]\nlevel = \"warn\"\n");
-        let node = PROGRAM.node_with(&config);
+        let node = PROGRAM.node_with("[log]\nlevel = \"warn\"\n");
         // More is sent than a queue's default bound, and a silent receiver is not given up.
         let lean =
             Solution::lean().with("\n[limits]\nqueue = 100000000\n\n[delivery]\ntimeout = \"10m\"");

@@ -43,10 +43,10 @@ impl TailRow {
     }
 }
 
-/// Made when the file is created.
+/// Made when the store is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRow {
-    /// Identity of the data in this file, not of a host.
+    /// Identity of the data, not of a host.
     pub store_id: [u8; 16],
 }
 
