@@ -110,6 +110,8 @@ impl Journal {
         if found == expected {
             // An empty journal does not tell the epoch.
             journal.position = head.0;
+        } else {
+            journal.write_again(expected, tail.at)?;
         }
         Ok(journal)
     }
@@ -181,18 +183,37 @@ impl Journal {
         let frame_bytes = u32::try_from(frame.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let at = self.place(HEADER_BYTES + u64::from(frame_bytes) + JUMP_BYTES)?;
         let record = Record { at, frame_bytes, before: self.chain };
-        if at != self.end {
-            self.disk.write(self.end, &[&JUMP.to_be_bytes()[..], &at.to_be_bytes()].concat())?;
-        }
         let chain = self.chain.next(frame);
-        let mut bytes = Vec::with_capacity(frame.len() + HEADER_BYTES as usize);
-        bytes.extend_from_slice(&frame_bytes.to_be_bytes());
-        bytes.extend_from_slice(&chain.0);
-        bytes.extend_from_slice(frame);
-        self.disk.write(at, &bytes)?;
+        self.write(self.end, record, chain, frame)?;
         self.disk.sync_data()?;
         self.take_in(position, record, chain);
         Ok(chain)
+    }
+
+    /// Writes a record, and the jump to it if it is not right behind the one before.
+    fn write(&self, before: u64, record: Record, chain: Chain, frame: &[u8]) -> io::Result<()> {
+        if record.at != before {
+            let jump = [&JUMP.to_be_bytes()[..], &record.at.to_be_bytes()].concat();
+            self.disk.write(before, &jump)?;
+        }
+        let mut bytes = Vec::with_capacity(frame.len() + HEADER_BYTES as usize);
+        bytes.extend_from_slice(&record.frame_bytes.to_be_bytes());
+        bytes.extend_from_slice(&chain.0);
+        bytes.extend_from_slice(frame);
+        self.disk.write(record.at, &bytes)
+    }
+
+    /// Makes the frames after `seq` durable before anything is built on them: a process that died, or failed, between
+    /// writing and syncing left them where a power cut would still take them from.
+    fn write_again(&self, seq: u64, first_at: u64) -> io::Result<()> {
+        let mut before = self.records.range(..=seq).next_back().map_or(first_at, |(_, r)| r.end());
+        for record in self.records.range(seq + 1..).map(|(_, record)| record) {
+            let mut frame = vec![0; record.frame_bytes as usize];
+            self.disk.read(record.at + HEADER_BYTES, &mut frame)?;
+            self.write(before, *record, record.before.next(&frame), &frame)?;
+            before = record.end();
+        }
+        self.disk.sync_data()
     }
 
     /// Where so many bytes overwrite nothing that is needed: right here, else at the file's beginning, else in new room.
@@ -235,8 +256,8 @@ impl Journal {
     /// Where reading would have to begin if all older frames that are not needed were gone.
     pub fn tail(&self) -> TailRow {
         let mut beyond = self.frame_bytes.saturating_sub(self.bound);
-        let first = self.records.iter().find(|(_, record)| {
-            let stays = beyond == 0;
+        let first = self.records.iter().find(|(seq, record)| {
+            let stays = beyond == 0 || **seq == self.position.seq;
             beyond = beyond.saturating_sub(u64::from(record.frame_bytes));
             stays
         });

@@ -166,10 +166,10 @@ fn try_cuts(recorded: &Recorded, effort: Effort) -> Result<Tally, String> {
     Ok(tally)
 }
 
-fn try_cut(
-    recorded: &Recorded,
+fn try_cut<'a>(
+    recorded: &'a Recorded,
     effort: Effort,
-    platter: &Platter<'_>,
+    platter: &Platter<'a>,
     at: usize,
     window: Window,
     tally: &mut Tally,
@@ -178,9 +178,12 @@ fn try_cut(
     let mut rng = StdRng::seed_from_u64(seed);
     for style in Style::ALL.choose_multiple(&mut rng.clone(), effort.styles) {
         let image = platter.cut(*style, &mut rng);
+        // The process dies at first, and the power goes later: what was not synced by then was never safe.
+        let killed = *style == Style::Everything;
+        let base = if killed { platter.clone() } else { Platter::new(image.clone()) };
         tally.images += 1;
         let lived = catch_unwind(AssertUnwindSafe(|| {
-            live_on(recorded, image, window, effort.second, &mut rng, tally)
+            live_on(recorded, image, base, window, effort.second, &mut rng, tally)
         }));
         let lived = lived.unwrap_or_else(|_| Err("it panicked".to_owned()));
         lived.map_err(|why| {
@@ -191,10 +194,12 @@ fn try_cut(
     Ok(())
 }
 
-/// Opens what a power cut left, checks it, works on; and cuts the power while it does, once more.
-fn live_on(
-    recorded: &Recorded,
+/// Opens what a power cut left, checks it, works on; and cuts the power while it does, once more. What the second cut
+/// leaves is told by `base` and what was done since.
+fn live_on<'a>(
+    recorded: &'a Recorded,
     image: Image,
+    base: Platter<'a>,
     window: Window,
     second: usize,
     rng: &mut StdRng,
@@ -202,7 +207,7 @@ fn live_on(
 ) -> Result<(), String> {
     let Recorded { clock, history, dir, .. } = recorded;
     let config = config(dir.path());
-    let disk = Disk::holding(image.clone(), window);
+    let disk = Disk::holding(image, window);
     let store = disk.open(&config, clock.clone()).map_err(|error| error.to_string())?;
     let opened = disk.asked();
     let head = check(&store, window, history)?;
@@ -220,13 +225,13 @@ fn live_on(
     drop(store);
 
     let (log, end) = (disk.take_log(), disk.window());
-    let mut cuts = vec![log.len()];
+    let mut cuts = vec![log.len(), opened];
     // Most of them while it recovers.
-    for n in 1..second {
+    for n in 2..second {
         let until = if n % 3 == 0 { log.len() } else { opened };
         cuts.push(rng.random_range(0..=until.min(log.len())));
     }
-    let mut platter = Platter::new(image);
+    let mut platter = base;
     for at in 0..=log.len() {
         let (window, op) = log.get(at).map_or((end, None), |l| (l.window, Some(&l.op)));
         let sync = op.is_none_or(disk::Op::is_sync);

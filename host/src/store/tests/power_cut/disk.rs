@@ -248,7 +248,7 @@ impl Style {
 }
 
 /// Walks through what happened to a disk; knows at each operation what is safe and what is not yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Platter<'a> {
     durable: Image,
     /// Of each file, in their order among all.

@@ -171,7 +171,7 @@ impl Driver {
         }
         self.history.follow(&self.store).map_err(SubmitError::Closed)?;
         let head = self.history.head();
-        assert!(head <= acked + 1, "one commit became several");
+        assert!(head <= acked + 1, "one commit became several: {acked} {head}");
         self.disk.set_window(Window { acked: head, tried: head });
         Ok(accepted)
     }
