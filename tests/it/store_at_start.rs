@@ -16,14 +16,19 @@ fn run(folder: &Path, data_dir: &str) -> Told {
 /// Makes a store with something in it, bends its file, and checks what the next start says.
 #[track_caller]
 fn refused(bend: impl FnOnce(&Path), says: &[&str]) {
+    refused_file("store.redb", bend, says);
+}
+
+#[track_caller]
+fn refused_file(name: &str, bend: impl FnOnce(&Path), says: &[&str]) {
     let mut node = TANDEM.node();
     node.deploy(&Solution::lean());
     let id = node.accept("lean/in", "");
     node.wait_for_status(&id, "done");
     assert_eq!(node.stop(), Some(0));
-    let file = node.data_dir().join("store.redb");
+    let file = node.data_dir().join(name);
     bend(&file);
-    let bent = fs::read(&file).unwrap();
+    let bent = fs::read(&file).ok();
     let told = run(node.folder(), node.data_dir().to_str().unwrap()).expect(1);
     assert_eq!(told.out, "");
     let says = says.iter().copied().chain([file.to_str().unwrap()]);
@@ -33,7 +38,7 @@ fn refused(bend: impl FnOnce(&Path), says: &[&str]) {
     assert_eq!(told.err.matches("error:").count(), 1, "said once\n{told}");
     // A damaged one may be marked while it is tried; what is said of it must not change.
     let is_damaged = told.err.contains("is damaged");
-    let left = fs::read(&file).unwrap() == bent;
+    let left = fs::read(&file).ok() == bent;
     assert!(is_damaged || left, "a file that is refused is left as it is");
     let again = run(node.folder(), node.data_dir().to_str().unwrap()).expect(1);
     assert_eq!(again.err, told.err);
@@ -100,6 +105,27 @@ fn a_newer_format() {
     };
     let format = format!("has format {}, and this program knows format {FORMAT}", FORMAT + 1);
     refused(newer, &[&format, "run the version of tandem that wrote it"]);
+}
+
+#[test]
+fn tables_or_a_journal_without_the_other() {
+    let gone = |file: &Path| fs::remove_file(file).unwrap();
+    let restore = "restore the folder from a backup";
+    refused_file("store.journal", gone, &["is damaged (it is missing", restore]);
+    refused(gone, &["is damaged (it is missing, and store.journal beside it is not)", restore]);
+}
+
+#[test]
+fn a_journal_that_is_not_what_it_was() {
+    let empty = |file: &Path| fs::write(file, "").unwrap();
+    let garbage = |file: &Path| fs::write(file, "garbage ".repeat(10_000)).unwrap();
+    let cut = |file: &Path| {
+        fs::File::options().write(true).open(file).unwrap().set_len(1000).unwrap();
+    };
+    let says = ["is damaged (it ends at frame", "restore the folder from a backup"];
+    refused_file("store.journal", empty, &says);
+    refused_file("store.journal", garbage, &says);
+    refused_file("store.journal", cut, &says);
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Prob
         (
             "tandem_store_file_bytes",
             "gauge",
-            "Bytes of the store's file.",
+            "Bytes of the tables' file.",
             house.store.file_bytes(),
         ),
         ("tandem_archive_segments", "gauge", "Segments of finished messages.", archive.segments),

@@ -69,7 +69,7 @@ impl From<SubmitError> for Problem {
             SubmitError::Closed(why) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "store-closed",
-                format!("this node cannot keep anything now: {why}; send again"),
+                format!("this node cannot keep anything now: {why}; send again, with an idempotency key if it must not come twice"),
             )
             .retry_after(RETRY_AFTER),
         }

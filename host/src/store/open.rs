@@ -152,6 +152,10 @@ fn make(config: &Config, path: &Path) -> Result<(), OpenError> {
     }
     // Before the tables get their name, so that tables without a journal have lost it.
     let journal = config.dir.join(JOURNAL);
+    if is_used(&journal).map_err(|error| journal_io(error, &config.dir))? {
+        let why = format!("it is missing, and {JOURNAL} beside it is not");
+        return Err(OpenError::Damaged { file: path.to_owned(), why });
+    }
     let disk = fs::File::create(&journal).map_err(|error| journal_io(error, &config.dir))?;
     let disk = redb::backends::FileBackend::new(disk).map_err(|error| database(error, &journal))?;
     let head = (FIRST, Chain::default());
@@ -175,6 +179,18 @@ fn journal_io(error: io::Error, dir: &Path) -> OpenError {
         return OpenError::Damaged { file, why };
     }
     storage(error.into(), file)
+}
+
+/// Whether there is a journal that ever had a frame: the first one lies at its beginning.
+fn is_used(journal: &Path) -> io::Result<bool> {
+    use io::Read as _;
+    let mut begin = Vec::new();
+    match fs::File::open(journal) {
+        Ok(file) => file.take(4).read_to_end(&mut begin)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok(begin.iter().any(|byte| *byte != 0))
 }
 
 /// Makes the names in the folder durable, and the folder's own.
