@@ -20,12 +20,14 @@ use super::{
 };
 use crate::model::position::{Chain, Position};
 
-const HEADER_BYTES: u64 = 4 + 32;
+const HEADER_LEN: usize = 4 + 32;
+const HEADER_BYTES: u64 = HEADER_LEN as u64;
 const JUMP: u32 = u32::MAX;
-const JUMP_BYTES: u64 = 4 + 8;
+const JUMP_LEN: usize = 4 + 8;
+const JUMP_BYTES: u64 = JUMP_LEN as u64;
 /// The file grows by at least this much, in zeros: a sync of bytes that are there already is much faster.
 const GROWTH_BYTES: u64 = 4 << 20;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,13 @@ impl Record {
     fn end(self) -> u64 {
         self.at + HEADER_BYTES + u64::from(self.frame_bytes)
     }
+}
+
+/// A record that was read, and the chain hash after it.
+struct Found {
+    record: Record,
+    chain: Chain,
+    frame: Vec<u8>,
 }
 
 pub(super) struct Journal {
@@ -97,7 +106,7 @@ impl Journal {
         let before = (Position { seq: tail.before_seq, ..Position::default() }, tail.before_chain);
         let mut journal = Self::new(disk, tail, before, bound);
         journal.len = journal.disk.len()?;
-        while let Some((record, chain, frame)) = journal.record_at(journal.end)? {
+        while let Some(Found { record, chain, frame }) = journal.record_at(journal.end)? {
             journal.take_in(Frame::decode(&frame)?.position, record, chain);
         }
         let (expected, found) = (head.0.seq, journal.position.seq);
@@ -136,11 +145,11 @@ impl Journal {
     }
 
     /// The record at `at`, or where a jump there leads, if it continues the chain.
-    fn record_at(&self, mut at: u64) -> io::Result<Option<(Record, Chain, Vec<u8>)>> {
-        let mut header = [0; HEADER_BYTES as usize];
+    fn record_at(&self, mut at: u64) -> io::Result<Option<Found>> {
+        let mut header = [0; HEADER_LEN];
         let Some(first) = self.read_u32(at)? else { return Ok(None) };
         if first == JUMP {
-            let mut jump = [0; JUMP_BYTES as usize];
+            let mut jump = [0; JUMP_LEN];
             self.disk.read(at, &mut jump)?;
             at = u64::from_be_bytes(jump[4..].try_into().expect("eight bytes"));
         }
@@ -157,7 +166,7 @@ impl Journal {
         let mut frame = vec![0; frame_bytes as usize];
         self.disk.read(at + HEADER_BYTES, &mut frame)?;
         let continued = self.chain.next(&frame);
-        Ok((continued.0 == chain).then_some((record, continued, frame)))
+        Ok((continued.0 == chain).then_some(Found { record, chain: continued, frame }))
     }
 
     fn read_u32(&self, at: u64) -> io::Result<Option<u32>> {
@@ -196,7 +205,7 @@ impl Journal {
             let jump = [&JUMP.to_be_bytes()[..], &record.at.to_be_bytes()].concat();
             self.disk.write(before, &jump)?;
         }
-        let mut bytes = Vec::with_capacity(frame.len() + HEADER_BYTES as usize);
+        let mut bytes = Vec::with_capacity(HEADER_LEN + frame.len());
         bytes.extend_from_slice(&record.frame_bytes.to_be_bytes());
         bytes.extend_from_slice(&chain.0);
         bytes.extend_from_slice(frame);

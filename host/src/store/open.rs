@@ -387,7 +387,7 @@ fn replay(db: &Database, journal: &Journal, head: HeadRow) -> Result<(), ReplayE
 
 fn read_node(db: &Database) -> Result<(HeadRow, TailRow), ReadError> {
     let node = db.begin_read()?.open_table(NODE)?;
-    let row = |key: &[u8]| Ok::<_, ReadError>(node.get(key)?.ok_or(ReadError::Key("node"))?);
+    let row = |key: &[u8]| node.get(key)?.ok_or(ReadError::Key("node"));
     Ok((HeadRow::decode(row(HEAD_KEY)?.value())?, TailRow::decode(row(TAIL_KEY)?.value())?))
 }
 
