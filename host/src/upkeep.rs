@@ -96,9 +96,8 @@ impl Upkeep {
     /// Until the store closes.
     async fn work(&mut self) {
         loop {
-            let began = Instant::now();
             let pause = match self.round().await {
-                Ok(()) => PAUSE.max(began.elapsed() * SHARE),
+                Ok(look) => PAUSE.max(look * SHARE),
                 Err(UpkeepError::Submit(SubmitError::Closed(_))) => return,
                 Err(error) => {
                     tracing::error!(%error, "finished messages stay where they are; trying again soon");
@@ -110,7 +109,8 @@ impl Upkeep {
         }
     }
 
-    async fn round(&mut self) -> Result<(), UpkeepError> {
+    /// Tallies and does what is to be done; returns how long the look took.
+    async fn round(&mut self) -> Result<Duration, UpkeepError> {
         if self.retained.is_none() {
             self.finish_sweeps().await?;
         }
@@ -119,7 +119,9 @@ impl Upkeep {
             self.tallied_afresh = Instant::now();
         }
         let snapshot = self.store.read()?;
+        let began = Instant::now();
         tokio::task::block_in_place(|| self.tally.look(&snapshot))?;
+        let look = began.elapsed();
         drop(snapshot);
         if self.retained.is_none_or(|at| at.elapsed() > RETENTION_PAUSE) {
             self.let_go().await?;
@@ -128,7 +130,7 @@ impl Upkeep {
         while let Some(next) = decide(&self.tally, &self.facts()) {
             self.move_into_segment(&next).await?;
         }
-        Ok(())
+        Ok(look)
     }
 
     fn facts(&self) -> Facts {

@@ -243,7 +243,7 @@ pub(super) fn start(
         changes: 0,
         journal,
         unsettled_bytes: 0,
-        settled: Instant::now(),
+        unsettled_since: Instant::now(),
         checkpoint_due: false,
         disk_checked: None,
         signals,
@@ -275,8 +275,8 @@ struct Writer {
     journal: Arc<Mutex<Journal>>,
     /// Bytes of frames that only the journal has on disk.
     unsettled_bytes: u64,
-    /// The last checkpoint.
-    settled: Instant,
+    /// When the first of them was written.
+    unsettled_since: Instant,
     checkpoint_due: bool,
     disk_checked: Option<Instant>,
     signals: Arc<Signals>,
@@ -355,7 +355,7 @@ impl Writer {
         let first = if self.unsettled_bytes == 0 {
             queue.recv().await
         } else {
-            match tokio::time::timeout_at(self.settled + CHECKPOINT, queue.recv()).await {
+            match tokio::time::timeout_at(self.unsettled_since + CHECKPOINT, queue.recv()).await {
                 Ok(first) => first,
                 Err(_) => return Next::Checkpoint,
             }
@@ -464,6 +464,9 @@ impl Writer {
     /// Makes the frame durable, and moves the head.
     fn append(&mut self, txn: &WriteTransaction, position: Position) -> Result<(), Fatal> {
         let chain = lock(&self.journal).append(position, self.frame.bytes())?;
+        if self.unsettled_bytes == 0 {
+            self.unsettled_since = Instant::now();
+        }
         self.unsettled_bytes += self.frame.len() as u64;
         let head = HeadRow { position, chain };
         txn.open_table(NODE)?.insert(HEAD_KEY, head.encode().as_slice())?;
@@ -475,7 +478,7 @@ impl Writer {
     fn finish(&mut self, mut txn: WriteTransaction) -> Result<(), Fatal> {
         let is_checkpoint = self.checkpoint_due
             || self.unsettled_bytes >= self.config.checkpoint_bytes
-            || self.settled.elapsed() >= CHECKPOINT;
+            || self.unsettled_since.elapsed() >= CHECKPOINT;
         if !is_checkpoint {
             txn.set_durability(Durability::None)?;
             return Ok(txn.commit()?);
@@ -488,7 +491,6 @@ impl Writer {
         txn.commit()?;
         lock(&self.journal).forget_before(tail);
         self.unsettled_bytes = 0;
-        self.settled = Instant::now();
         self.checkpoint_due = false;
         Ok(())
     }
