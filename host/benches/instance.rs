@@ -67,7 +67,7 @@ fn manifest() -> Manifest {
         component: None,
         sources: vec![],
         grants: Grants { outbox: vec![to.clone()], http: vec![to], publish: vec![name("bench")] },
-        limits: Limits { time: Duration::from_secs(10), memory: 64 << 20, queue: 10 },
+        limits: Limits { time: Duration::from_secs(10), memory: 64 << 20, queue: 10, outbox: 10 },
         handling: Handling::default(),
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
         retention: Retention::default(),

@@ -18,6 +18,7 @@ use crate::model::position::Position;
 pub mod archive;
 pub mod catalogue;
 pub mod change;
+pub mod counts;
 pub mod disk;
 pub mod frame;
 pub mod open;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tandem_tests::{NodeUnderTest, Request, Solution, wait_until};
+use tandem_tests::{NodeUnderTest, Receiver, Request, Solution, wait_until};
 
 use crate::TANDEM;
 
@@ -48,6 +48,41 @@ fn who_publishes_waits_until_the_receiver_has_room() {
         assert_eq!(message["attempts"], 1, "{message:#}");
     }
     wait_until("each was received once", || node.state("other", "count").as_deref() == Some("6"));
+    assert_eq!(node.api("solutions/probe")["state"], "running");
+}
+
+#[test]
+fn who_asks_for_requests_waits_until_some_are_delivered() {
+    let (mut node, receiver) = (TANDEM.node(), Receiver::closed());
+    let limits = "[limits]\noutbox = 2\n[delivery]\nattempts = 100\nbackoff = \"20ms\"\nmax_backoff = \"40ms\"";
+    node.deploy(&Solution::probe().with(limits));
+    let ask = json!({ "do": "send", "requests": [{ "url": receiver.url("/x") }] });
+    // One after the other, so that what is under way does not matter.
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = node.accept("probe/in", ask.clone());
+        node.wait_for_status(&id, "done");
+        ids.push(id);
+    }
+    ids.extend((0..3).map(|_| node.accept("probe/in", ask.clone())));
+    let waits = |node: &NodeUnderTest| {
+        wait_until("it waits", || {
+            let shown = node.api("solutions/probe");
+            let reason = shown["reason"].as_str().unwrap_or_default().to_owned();
+            reason.contains("2 requests wait to be delivered, which is its bound ([limits] outbox)")
+                && shown["queued"] == 3
+        });
+    };
+    waits(&node);
+    // Counted anew from what is there.
+    node.kill9();
+    node.run();
+    waits(&node);
+    receiver.open();
+    for id in &ids {
+        let message = node.wait_for_delivery(id, 0, "delivered");
+        assert_eq!(message["attempts"], 1, "waiting is no failed attempt: {message:#}");
+    }
     assert_eq!(node.api("solutions/probe")["state"], "running");
 }
 

@@ -75,6 +75,8 @@ pub struct Limits {
     pub memory: u64,
     /// Messages that may wait to be handled; beyond it senders get 429.
     pub queue: u64,
+    /// Outbox requests that may wait to be delivered; beyond it messages wait.
+    pub outbox: u64,
 }
 
 /// `[handling]`: in which order, and how many at once.

@@ -30,7 +30,7 @@ struct Load {
 
 fn loads(house: &House) -> Result<BTreeMap<SolutionNo, Load>, ReadError> {
     let mut loads = BTreeMap::<SolutionNo, Load>::new();
-    for (no, queued) in house.store.counters().queues() {
+    for (no, queued) in house.store.counters().queues.all() {
         loads.entry(no).or_default().queued = queued;
     }
     house.store.read()?.table(Table::DeadLetters)?.scan(&[], |_, value| {

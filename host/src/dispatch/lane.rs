@@ -117,11 +117,13 @@ struct Sequenced {
     breaker: Option<Breaker>,
 }
 
-/// Why the lane handles nothing: what its next message publishes has no room.
+/// Why the lane handles nothing: what its next message asks for has no room.
 #[derive(Debug)]
 enum Held {
     /// The disk is below the reserve.
     Disk,
+    /// Too much waits to be delivered.
+    Outbox,
     /// A queue is full, and so it may be only because this lane's own batches are not on disk yet.
     Briefly,
     /// A queue is full.
@@ -309,6 +311,17 @@ impl Lane {
             self.shared.alarms.set(self.no, now_ms + LOOK_FOR_ROOM_MS);
             return Ok(None);
         }
+        if self.is_outbox_full(context) {
+            let bound = context.manifest.limits.outbox;
+            self.hold(
+                Held::Outbox,
+                format!(
+                    "{bound} requests wait to be delivered, which is its bound ([limits] outbox)"
+                ),
+            );
+            self.shared.alarms.set(self.no, now_ms + LOOK_FOR_ROOM_MS);
+            return Ok(None);
+        }
         *lock(&self.condition) = None;
         if breaker.is_trying() && queue.running() > 0 {
             return Ok(None);
@@ -335,9 +348,10 @@ impl Lane {
                 store.submit_blocking(nothing, |_| {}).ok();
                 store.disk_low().is_some()
             }
+            Some(Held::Outbox) => self.is_outbox_full(context),
             Some(Held::Briefly) => is_under_way,
             Some(Held::Queue(wanted)) => {
-                room.is_full(wanted, context.catalogue, |no| store.counters().queued_of(no))
+                room.is_full(wanted, context.catalogue, |no| store.counters().queues.of(no))
             }
         };
         if !is_held && held.take().is_some() {
@@ -504,6 +518,12 @@ impl Lane {
         }
     }
 
+    /// Whether its effects must be delivered before more are asked for. What is under way may go beyond the bound.
+    fn is_outbox_full(&self, context: &Context<'_>) -> bool {
+        let waiting = self.shared.store.counters().undelivered.of(self.no);
+        waiting >= context.manifest.limits.outbox
+    }
+
     /// Takes the room that the attempt's publications need. Without it the attempt does not count, or it failed.
     fn take_room(
         &self,
@@ -520,7 +540,7 @@ impl Lane {
             return Err(NoRoom::Wait);
         }
         let wanted = wanted(self.no, publications, context.catalogue);
-        let queued = |no| store.counters().queued_of(no);
+        let queued = |no| store.counters().queues.of(no);
         let Err(full) = room.take(&wanted, context.catalogue, queued) else {
             for (receiver, count) in wanted {
                 *sequenced.room.entry(receiver).or_default() += count;

@@ -12,6 +12,8 @@ pub const HEADER_BYTES_MAX: usize = 32 << 10;
 pub const KEY_BYTES_MAX: usize = 512;
 /// Messages of one solution that wait to be handled, when `[limits] queue` says nothing.
 pub const QUEUE_DEFAULT: u64 = 100_000;
+/// Outbox requests of one solution that wait to be delivered, when `[limits] outbox` says nothing.
+pub const OUTBOX_DEFAULT: u64 = 100_000;
 
 /// A component file, in bytes.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;

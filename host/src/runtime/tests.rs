@@ -37,7 +37,7 @@ fn manifest() -> Manifest {
         component: None,
         sources: vec![],
         grants: Grants::default(),
-        limits: Limits { time: Duration::from_secs(20), memory: 4 << 20, queue: 10 },
+        limits: Limits { time: Duration::from_secs(20), memory: 4 << 20, queue: 10, outbox: 10 },
         handling: Handling::default(),
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
         delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },

@@ -19,9 +19,11 @@ use super::{
     journal::{Journal, JournalError},
     row::{
         Row, SolutionNo,
+        dead_letter::DeadLetterRow,
         head::{
             FORMAT, FORMAT_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow, TAIL_KEY, TailRow,
         },
+        outbox::OutboxRow,
         ready::read_ready_key,
         timer::TimerRow,
     },
@@ -67,6 +69,7 @@ pub(super) struct Opened {
     pub db: Arc<Database>,
     pub catalogue: Arc<Catalogue>,
     pub queued: BTreeMap<SolutionNo, u64>,
+    pub undelivered: BTreeMap<SolutionNo, u64>,
     pub journal: Arc<Mutex<Journal>>,
 }
 
@@ -403,10 +406,11 @@ fn load(
         let settings = txn.open_table(Table::Settings.definition())?;
         let pieces = txn.open_table(PIECES)?;
         let catalogue = Arc::new(Catalogue::read(&solutions, &settings, &pieces)?);
-        Ok((catalogue, count_queued(&Snapshot::open(&db, archive.clone())?)?))
+        let snapshot = Snapshot::open(&db, archive.clone())?;
+        Ok((catalogue, count_queued(&snapshot)?, count_undelivered(&snapshot)?))
     };
-    let (catalogue, queued) = read().map_err(|error| unreadable(error, path))?;
-    Ok(Opened { db, catalogue, queued, journal: Arc::new(Mutex::new(journal)) })
+    let (catalogue, queued, undelivered) = read().map_err(|error| unreadable(error, path))?;
+    Ok(Opened { db, catalogue, queued, undelivered, journal: Arc::new(Mutex::new(journal)) })
 }
 
 fn count_queued(snapshot: &Snapshot) -> Result<BTreeMap<SolutionNo, u64>, ReadError> {
@@ -421,4 +425,21 @@ fn count_queued(snapshot: &Snapshot) -> Result<BTreeMap<SolutionNo, u64>, ReadEr
         Ok(true)
     })?;
     Ok(queued)
+}
+
+/// Effects in the outbox, but for dead ones.
+fn count_undelivered(snapshot: &Snapshot) -> Result<BTreeMap<SolutionNo, u64>, ReadError> {
+    let mut undelivered = BTreeMap::<SolutionNo, u64>::new();
+    snapshot.table(Table::Outbox)?.scan(&[], |_, value| {
+        *undelivered.entry(OutboxRow::decode(value)?.solution_no).or_default() += 1;
+        Ok(true)
+    })?;
+    snapshot.table(Table::DeadLetters)?.scan(&[], |_, value| {
+        let letter = DeadLetterRow::decode(value)?;
+        if let (Some(_), Some(count)) = (letter.outbox, undelivered.get_mut(&letter.solution_no)) {
+            *count = count.saturating_sub(1);
+        }
+        Ok(true)
+    })?;
+    Ok(undelivered)
 }

@@ -3,17 +3,14 @@
 //! A change reads rows as all changes before it left them, and writes operations into the frame. They are applied when
 //! it succeeds and forgotten when it is refused, so a change is all or nothing; it does not see its own operations.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::{
     Catalogue,
     change::{ChangeError, Refusal},
+    counts::Counts,
     frame::FrameBuilder,
     row::{ORDINAL_BITS, Ordinal, Row, SolutionNo},
     rows::Rows,
@@ -37,16 +34,14 @@ pub struct Sequencer<'a, 'txn> {
 pub(super) struct Memory {
     pub catalogue: Arc<Catalogue>,
     /// Messages of each solution that are ready or scheduled.
-    pub queued: BTreeMap<SolutionNo, u64>,
-    /// Solutions whose count changed since it was last told.
-    pub queues_changed: BTreeSet<SolutionNo>,
+    pub queued: Counts,
+    /// Effects of each solution that wait to be delivered.
+    pub undelivered: Counts,
     /// Free bytes, if they are below the reserve.
     pub disk_low: Option<u64>,
     /// Ordinals given in this frame.
     pub given: u32,
     pub ids: ContextV7,
-    /// Queue counts of the running change, taken over when it succeeds.
-    pub queued_by_change: Vec<(SolutionNo, i64)>,
     pub scratch: Vec<u8>,
 }
 
@@ -73,7 +68,7 @@ impl Sequencer<'_, '_> {
 
     /// Messages of a solution that are ready or scheduled.
     pub fn queued(&self, solution: SolutionNo) -> u64 {
-        self.memory.queued.get(&solution).copied().unwrap_or(0)
+        self.memory.queued.get(solution)
     }
 
     /// Refuses if the disk has less room than the reserve.
@@ -134,7 +129,12 @@ impl Sequencer<'_, '_> {
 
     /// Counts messages into (or out of) a solution's queue, if the change succeeds.
     pub fn count_queued(&mut self, solution: SolutionNo, by: i64) {
-        self.memory.queued_by_change.push((solution, by));
+        self.memory.queued.count(solution, by);
+    }
+
+    /// Counts effects that wait to be delivered, if the change succeeds.
+    pub fn count_undelivered(&mut self, solution: SolutionNo, by: i64) {
+        self.memory.undelivered.count(solution, by);
     }
 
     pub fn count_accepted(&mut self) {
@@ -168,24 +168,25 @@ impl Sequencer<'_, '_> {
 }
 
 impl Memory {
-    pub fn new(catalogue: Arc<Catalogue>, queued: BTreeMap<SolutionNo, u64>) -> Self {
+    pub fn new(catalogue: Arc<Catalogue>, queued: Counts, undelivered: Counts) -> Self {
         Self {
             catalogue,
             queued,
-            queues_changed: BTreeSet::new(),
+            undelivered,
             disk_low: None,
             given: 0,
             ids: ContextV7::new(),
-            queued_by_change: Vec::new(),
             scratch: Vec::new(),
         }
     }
 
+    pub fn begin_change(&mut self) {
+        self.queued.begin_change();
+        self.undelivered.begin_change();
+    }
+
     pub fn take_over_counts(&mut self) {
-        for (solution, by) in self.queued_by_change.drain(..) {
-            let count = self.queued.entry(solution).or_default();
-            *count = count.saturating_add_signed(by);
-            self.queues_changed.insert(solution);
-        }
+        self.queued.take_over();
+        self.undelivered.take_over();
     }
 }

@@ -4,7 +4,7 @@
 //! checkpoint: what it does not have after a crash is applied again from the journal.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,12 +23,13 @@ use tokio::{
 use super::{
     Change, Config, Kept, SubmitError,
     change::ChangeError,
+    counts::{Counts, Told},
     disk,
     frame::FrameBuilder,
     journal::Journal,
     open::Opened,
     row::{
-        Row, SolutionNo,
+        Row,
         head::{HEAD_KEY, HeadRow, TAIL_KEY},
     },
     rows::{ApplyError, Rows},
@@ -74,21 +75,10 @@ pub struct Counters {
     pub queued: AtomicU64,
     pub epoch: AtomicU64,
     pub seq: AtomicU64,
-    /// Messages ready or scheduled, per solution. Held for a copy.
-    queues: Mutex<BTreeMap<SolutionNo, u64>>,
-}
-
-impl Counters {
-    /// Messages of each solution that are ready or scheduled; solutions without any may be left out.
-    pub fn queues(&self) -> BTreeMap<SolutionNo, u64> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Messages of one solution that are ready or scheduled.
-    pub fn queued_of(&self, solution: SolutionNo) -> u64 {
-        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.get(&solution).copied().unwrap_or(0)
-    }
+    /// Messages of each solution that are ready or scheduled.
+    pub queues: Told,
+    /// Effects of each solution that wait to be delivered.
+    pub undelivered: Told,
 }
 
 type Release = Box<dyn FnOnce(Result<Position, SubmitError>) + Send>;
@@ -224,9 +214,11 @@ pub(super) fn start(
 ) -> std::io::Result<Handle> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failed, failure) = watch::channel(None);
-    let Opened { db, catalogue, queued, journal } = opened;
-    counters.queued.store(queued.values().sum(), Ordering::Relaxed);
-    (*counters.queues.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&queued);
+    let Opened { db, catalogue, queued, undelivered, journal } = opened;
+    let (mut queued, mut undelivered) = (Counts::new(queued), Counts::new(undelivered));
+    queued.tell(&counters.queues);
+    undelivered.tell(&counters.undelivered);
+    counters.queued.store(counters.queues.sum(), Ordering::Relaxed);
     let (position, _) = lock(&journal).head();
     counters.epoch.store(position.epoch, Ordering::Relaxed);
     counters.seq.store(position.seq, Ordering::Relaxed);
@@ -235,7 +227,7 @@ pub(super) fn start(
         clock,
         config: config.clone(),
         position,
-        memory: Memory::new(catalogue, queued),
+        memory: Memory::new(catalogue, queued, undelivered),
         frame: FrameBuilder::default(),
         raised: Raised::default(),
         gathered: VecDeque::new(),
@@ -434,7 +426,7 @@ impl Writer {
         releases: &mut Vec<Release>,
     ) -> Result<(), Fatal> {
         let mark = self.frame.mark();
-        self.memory.queued_by_change.clear();
+        self.memory.begin_change();
         let mut seq = Sequencer {
             rows,
             frame: &mut self.frame,
@@ -527,12 +519,9 @@ impl Writer {
         counters.accepted.fetch_add(std::mem::take(&mut self.raised.accepted), Ordering::Relaxed);
         counters.delivered.fetch_add(std::mem::take(&mut self.raised.delivered), Ordering::Relaxed);
         counters.finished.fetch_add(self.raised.finished.len() as u64, Ordering::Relaxed);
-        let mut queues = counters.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        for solution in std::mem::take(&mut self.memory.queues_changed) {
-            queues.insert(solution, self.memory.queued.get(&solution).copied().unwrap_or(0));
-        }
-        counters.queued.store(queues.values().sum(), Ordering::Relaxed);
-        drop(queues);
+        self.memory.queued.tell(&counters.queues);
+        self.memory.undelivered.tell(&counters.undelivered);
+        counters.queued.store(counters.queues.sum(), Ordering::Relaxed);
         counters.seq.store(self.position.seq, Ordering::Relaxed);
     }
 }

@@ -38,8 +38,9 @@ impl Node {
         let receiver = Receiver::start(effect)?;
         let node = PROGRAM.node_with("[log]\nlevel = \"warn\"\n");
         // More is sent than a queue's default bound, and a silent receiver is not given up.
-        let lean =
-            Solution::lean().with("\n[limits]\nqueue = 100000000\n\n[delivery]\ntimeout = \"10m\"");
+        let lean = Solution::lean().with(
+            "\n[limits]\nqueue = 100000000\noutbox = 100000000\n\n[delivery]\ntimeout = \"10m\"",
+        );
         node.deploy(&lean);
         if let Some(address) = receiver.address()? {
             node.set("global", "sink", &json!(format!("http://{address}/hooks/lean/in")));

@@ -181,6 +181,7 @@ fn read_limits(mut table: Table<'_>) -> Limits {
         ),
         memory: table.size("memory", limits::MEMORY_BYTES_DEFAULT, memory),
         queue: table.integer("queue", limits::QUEUE_DEFAULT, 1..QUEUE_MAX),
+        outbox: table.integer("outbox", limits::OUTBOX_DEFAULT, 1..QUEUE_MAX),
     };
     table.finish();
     limits
@@ -334,7 +335,12 @@ kind = "webhook"
                     }),
                 }],
                 grants: Grants::default(),
-                limits: Limits { time: Duration::from_secs(10), memory: 64 << 20, queue: 100_000 },
+                limits: Limits {
+                    time: Duration::from_secs(10),
+                    memory: 64 << 20,
+                    queue: 100_000,
+                    outbox: 100_000,
+                },
                 handling: Handling::default(),
                 retry: Retry { attempts: 5, backoff, ..Retry::default() },
                 delivery: Delivery { attempts: 10, timeout: Duration::from_secs(30), backoff },
@@ -376,6 +382,7 @@ publish = ["audit", "lead-router"]
 time = "500ms"
 memory = "1GiB"
 queue = 1_000
+outbox = 2_000
 
 [retry]
 attempts = 1
@@ -410,7 +417,7 @@ size = "2GiB"
         assert_eq!(manifest.grants.publish.len(), 2);
         assert_eq!(
             manifest.limits,
-            Limits { time: Duration::from_millis(500), memory: 1 << 30, queue: 1000 }
+            Limits { time: Duration::from_millis(500), memory: 1 << 30, queue: 1000, outbox: 2000 }
         );
         let backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_hours(1) };
         assert_eq!(manifest.retry, Retry { attempts: 1, backoff, ..Retry::default() });
@@ -453,7 +460,7 @@ lead/solution.toml:6:8: `25` is no hour; use 0 to 23, with `*`, `,`, `-` and `/`
 6 | cron = "0 25 * * *"
   |        ^^^^^^^^^^^^
 
-lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its keys are time, memory, queue
+lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its keys are time, memory, queue, outbox
   |
 8 | tiem = "10s"
   | ^^^^"#
@@ -500,7 +507,7 @@ lead/solution.toml:8:1: `tiem` is no key of [limits], did you mean `time`?; its 
             ),
             (
                 "[limits]\nxyzzy = 1",
-                "`xyzzy` is no key of [limits]; its keys are time, memory, queue",
+                "`xyzzy` is no key of [limits]; its keys are time, memory, queue, outbox",
             ),
             ("max-body = 1", "7:1: `max-body` is no key of [source[0]], did you mean `max_body`?"),
             (

@@ -27,7 +27,7 @@ impl Fixture {
     }
 
     fn queued(&self, solution: &str) -> u64 {
-        self.store.counters().queued_of(self.no(solution))
+        self.store.counters().queues.of(self.no(solution))
     }
 
     async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {

@@ -88,6 +88,7 @@ impl Change for RetryDelivery {
             && let Some(effect) = seq.get::<OutboxRow>(Table::Outbox, &old.to_bytes())?
         {
             seq.delete(Table::Outbox, &old.to_bytes());
+            seq.count_undelivered(effect.solution_no, 1);
             let ordinal = seq.new_ordinal();
             seq.put(Table::Outbox, &OutboxKey { ordinal, index }.to_bytes(), &effect);
         }

@@ -53,6 +53,7 @@ impl Change for Deliver {
             DeliverNext::Delivered => {
                 seq.delete(Table::Outbox, &key.to_bytes());
                 seq.count_delivered();
+                seq.count_undelivered(solution_no, -1);
                 DeliveryStatusRow::Delivered
             }
             DeliverNext::Again { due_ms } => DeliveryStatusRow::Again { due_ms },
@@ -60,6 +61,7 @@ impl Change for Deliver {
                 let outbox = Some((key.ordinal, key.index));
                 let row = DeadLetterRow { solution_no, since_ms: seq.now_ms(), reason, outbox };
                 seq.put(Table::DeadLetters, &row_key, &row);
+                seq.count_undelivered(solution_no, -1);
                 DeliveryStatusRow::Dead
             }
         };

@@ -101,6 +101,7 @@ fn settle(
         write_state(seq, solution_no, &name, value);
     }
     let ordinal = if effects.outbox.is_empty() { 0 } else { seq.new_ordinal() };
+    seq.count_undelivered(solution_no, i64::try_from(effects.outbox.len()).unwrap_or(i64::MAX));
     for (index, request) in effects.outbox.into_iter().enumerate() {
         let index = u16::try_from(index).expect("an attempt asks for at most 1000 requests");
         let key = OutboxKey { ordinal, index };

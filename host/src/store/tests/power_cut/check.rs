@@ -179,13 +179,24 @@ fn check_journal(store: &Store, head: u64, history: &History) -> Result<(), Stri
 
 /// What is counted at opening is what rows say.
 fn check_counters(store: &Store, rows: &Rows) -> Result<(), String> {
-    let mut queues = BTreeMap::<SolutionNo, u64>::new();
-    for queued in Tables::read(rows)?.queued {
-        *queues.entry(queued.solution_no).or_default() += 1;
+    let tables = Tables::read(rows)?;
+    let count = |of: &mut dyn Iterator<Item = SolutionNo>| {
+        let mut counts = BTreeMap::<SolutionNo, u64>::new();
+        of.for_each(|no| *counts.entry(no).or_default() += 1);
+        counts
+    };
+    let queues = count(&mut tables.queued.iter().map(|queued| queued.solution_no));
+    let alive = |effect: &&(MessageId, u16)| !tables.dead_deliveries.contains_key(effect);
+    let alive =
+        tables.outbox.keys().filter(alive).map(|effect| tables.outbox[effect].1.solution_no);
+    let undelivered = count(&mut alive.into_iter());
+    for (told, there) in
+        [(&store.counters().queues, queues), (&store.counters().undelivered, undelivered)]
+    {
+        let mut counted = told.all();
+        counted.retain(|_, count| *count > 0);
+        ensure!(counted == there, "counted {counted:?}, and there are {there:?}");
     }
-    let mut counted = store.counters().queues();
-    counted.retain(|_, count| *count > 0);
-    ensure!(counted == queues, "counted {counted:?}, and there are {queues:?}");
     Ok(())
 }
 
