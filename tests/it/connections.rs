@@ -20,9 +20,10 @@ const DRIP: Duration = Duration::from_millis(50);
 
 /// Sends `head`, then a byte now and then, until it is answered or cut off: what came back, and when.
 fn drip(address: SocketAddr, head: &str, byte: u8) -> (String, Duration) {
+    // The node's clock starts when it accepts, which may be before `connect` returns.
+    let began = Instant::now();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DRIP)).unwrap();
-    let began = Instant::now();
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = Vec::new();
     loop {
