@@ -5,4 +5,5 @@ pub mod limits;
 pub mod message;
 pub mod name;
 pub mod outcome;
+pub mod pair;
 pub mod position;

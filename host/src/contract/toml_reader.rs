@@ -188,6 +188,15 @@ impl<'d> Table<'d> {
         value
     }
 
+    pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.get(key)?;
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            self.wrong_type(key, value, "true or false", "true");
+        }
+        found
+    }
+
     /// An integer in `allowed`, else `default`.
     pub fn integer(&mut self, key: &'static str, default: u64, allowed: Range<u64>) -> u64 {
         let Some(value) = self.get(key) else { return default };

@@ -17,6 +17,10 @@ use crate::{
     model::limits,
 };
 
+mod pair;
+
+pub use pair::{Failback, Mode, Pair, WithoutWitness, Witness};
+
 /// The file that is read if it is there and no other is named.
 pub const FILE: &str = "tandem.toml";
 
@@ -36,6 +40,7 @@ pub struct Config {
     pub runtime: Runtime,
     pub ingress: Ingress,
     pub delivery: Delivery,
+    pub pair: Option<Pair>,
     pub log: Log,
 }
 
@@ -169,6 +174,7 @@ fn read_config(document: &Document<'_>) -> Config {
         runtime: read_runtime(root.table("runtime")),
         ingress: read_ingress(root.table("ingress")),
         delivery: read_delivery(root.table("delivery")),
+        pair: pair::read_pair(root.table("pair")),
         log: read_log(root.table("log")),
     };
     root.finish();
@@ -264,11 +270,14 @@ mod tests {
 
     #[test]
     fn every_key_is_documented() {
-        for table in ["", "store", "runtime", "ingress", "delivery", "log"] {
+        for table in ["", "store", "runtime", "ingress", "delivery", "pair", "log"] {
             let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
             let faults = Config::parse(&format!("{header}xyzzy = 1")).unwrap_err();
-            let [fault] = faults.list() else { panic!("{faults}") };
-            let Problem::UnknownKey { valid, .. } = &fault.problem else { panic!("{faults}") };
+            let valid = faults.list().iter().find_map(|fault| match &fault.problem {
+                Problem::UnknownKey { valid, .. } => Some(valid),
+                _ => None,
+            });
+            let valid = valid.unwrap_or_else(|| panic!("{faults}"));
             let heading = match table {
                 "" => "## The node".to_owned(),
                 table => format!("## `[{table}]`"),
@@ -304,6 +313,22 @@ body_timeout = "2s"
 idle_timeout = "1h"
 [delivery]
 concurrency = 8
+[pair]
+listen = "10.0.0.1:7401"
+peer = ["failover:7401", "[fd00::2]:7401"]
+main = true
+advertise = "main:80"
+profile = "fast"
+interval = "100ms"
+retries = 3
+mode = "strict"
+witness = "witness:7402"
+without_witness = "manual"
+failback = "manual"
+failback_hold = "0s"
+settings_while_acting = true
+on_promote = ["/bin/up", "eth0"]
+on_demote = ["/bin/down"]
 [log]
 level = "trace"
 format = "json"
@@ -326,6 +351,22 @@ format = "json"
                 },
                 // 32 to one target, but 8 in all.
                 delivery: Delivery { concurrency: 8, per_target: 8 },
+                pair: Some(Pair {
+                    listen: "10.0.0.1:7401".parse().unwrap(),
+                    peer: vec!["failover:7401".into(), "[fd00::2]:7401".into()],
+                    main: true,
+                    advertise: Some("main:80".into()),
+                    interval: Duration::from_millis(100),
+                    retries: 3,
+                    mode: Mode::Strict,
+                    witness: Some(Witness::Server("witness:7402".into())),
+                    without_witness: WithoutWitness::Manual,
+                    failback: Failback::Manual,
+                    failback_hold: Duration::ZERO,
+                    settings_while_acting: true,
+                    on_promote: vec!["/bin/up".into(), "eth0".into()],
+                    on_demote: vec!["/bin/down".into()],
+                }),
                 log: Log { level: LogLevel::Trace, format: LogFormat::Json },
             }
         );
@@ -363,6 +404,28 @@ format = "json"
                 "`verbose` is none of `error`, `warn`, `info`, `debug`, `trace`",
             ),
             ("[log]\nformat = \"xml\"", "`xml` is none of `text`, `json`"),
+            ("[pair]\nmain = true", "`peer` is missing, for example `peer = [\"10.0.0.2:7401\"]`"),
+            ("[pair]\npeer = [\"b:1\"]", "`main` is missing, for example `main = true`"),
+            (
+                "[pair]\npeer = [\"b:1\"]\nmain = 1",
+                "expected true or false such as `true`, found an integer",
+            ),
+            (
+                "[pair]\nmain = true\npeer = [\"b\"]",
+                "`b` is no host with a port; write for example",
+            ),
+            (
+                "[pair]\npeer = [\"b:1\"]\nmain = true\nwitness = \"share/x\"",
+                "nor an absolute path of a folder",
+            ),
+            (
+                "[pair]\npeer = [\"b:1\"]\nmain = true\nprofile = \"slow\"",
+                "`slow` is none of `calm`, `fast`, `lan`",
+            ),
+            (
+                "[pair]\npeer = [\"b:1\"]\nmain = true\ninterval = \"1ms\"",
+                "`interval` must be at least 20ms and at most 1m",
+            ),
             ("log = \"info\"", "expected a table such as `[log]`, found a string"),
         ] {
             let shown = fails(text);

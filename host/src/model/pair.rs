@@ -1,0 +1,260 @@
+//! Who is who in a pair, and the record of who may be primary.
+//!
+//! The record is one small value that changes only by compare-and-set ([`Record::after`]). A witness keeps it where
+//! there is one. Data is safe without any clock: nothing is acknowledged before every node that is recorded as in sync
+//! has it, and only such a node may become primary.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::position::Position;
+
+/// A store's identity: of its data, not of a machine. A copy, a restored or a wiped store has another.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StoreId(pub [u8; 16]);
+
+/// A pair's identity, made when the first of its nodes invites the second.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PairId(pub [u8; 16]);
+
+/// What a node is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Accepts, handles and delivers.
+    Primary,
+    /// Keeps what the primary keeps, and passes on what it is sent.
+    Standby,
+    /// Finds out which of the two it is; it does neither meanwhile.
+    Starting,
+    /// Must not act: another is primary, or may be. It does nothing until it has found out.
+    Fenced,
+}
+
+/// Which stores have everything that was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum InSync {
+    Only(StoreId),
+    Both(StoreId, StoreId),
+}
+
+/// Who may be primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Record {
+    /// Goes up by one whenever the primary changes.
+    pub epoch: u64,
+    pub owner: StoreId,
+    pub in_sync: InSync,
+    /// Changes within the epoch.
+    pub version: u64,
+    /// A lower bound of what a primary must have.
+    pub noted: Position,
+}
+
+/// What a node asks of the record. Each names what it knows, so that what comes late changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Ask {
+    Read,
+    /// The first record of a pair.
+    Begin {
+        owner: StoreId,
+        epoch: u64,
+    },
+    /// To become primary in the next epoch; `alone`: and to be the only one in sync, because the other is gone.
+    Acquire {
+        candidate: StoreId,
+        seen_epoch: u64,
+        alone: bool,
+    },
+    SetInSync {
+        owner: StoreId,
+        epoch: u64,
+        version: u64,
+        in_sync: InSync,
+    },
+    /// To hand over: the next epoch is another's.
+    Transfer {
+        owner: StoreId,
+        epoch: u64,
+        version: u64,
+        to: StoreId,
+    },
+    /// Raises [`Record::noted`].
+    Note {
+        owner: StoreId,
+        epoch: u64,
+        position: Position,
+    },
+}
+
+impl InSync {
+    pub fn has(self, store: StoreId) -> bool {
+        match self {
+            Self::Only(one) => one == store,
+            Self::Both(one, other) => one == store || other == store,
+        }
+    }
+}
+
+impl Record {
+    /// The record after `ask`, if it changes: the rules of the register, wherever it is kept.
+    pub fn after(record: Option<&Self>, ask: &Ask) -> Option<Self> {
+        let Some(now) = record else {
+            let Ask::Begin { owner, epoch } = *ask else { return None };
+            let in_sync = InSync::Only(owner);
+            return Some(Self { epoch, owner, in_sync, version: 0, noted: Position::default() });
+        };
+        match *ask {
+            Ask::Read | Ask::Begin { .. } => None,
+            Ask::Acquire { candidate, seen_epoch, alone } => {
+                let granted = seen_epoch == now.epoch && now.in_sync.has(candidate);
+                let in_sync = if alone { InSync::Only(candidate) } else { now.in_sync };
+                let epoch = now.epoch + 1;
+                granted.then_some(Self { epoch, owner: candidate, in_sync, version: 0, ..*now })
+            }
+            Ask::SetInSync { owner, epoch, version, in_sync } => {
+                let granted = now.is(owner, epoch) && now.version == version && in_sync.has(owner);
+                granted.then_some(Self { in_sync, version: version + 1, ..*now })
+            }
+            Ask::Transfer { owner, epoch, version, to } => {
+                let granted = now.is(owner, epoch) && now.version == version && now.in_sync.has(to);
+                granted.then_some(Self { epoch: epoch + 1, owner: to, version: 0, ..*now })
+            }
+            Ask::Note { owner, epoch, position } => {
+                let granted = now.is(owner, epoch) && position > now.noted;
+                granted.then_some(Self { noted: position, ..*now })
+            }
+        }
+    }
+
+    fn is(&self, owner: StoreId, epoch: u64) -> bool {
+        self.owner == owner && self.epoch == epoch
+    }
+
+    /// Whether this one was made after `other`.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.epoch, self.version) > (other.epoch, other.version)
+    }
+}
+
+impl StoreId {
+    /// A new one, that no other store has.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().into_bytes())
+    }
+}
+
+impl PairId {
+    /// A new one, that no other pair has.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().into_bytes())
+    }
+}
+
+/// A store's short name, for people.
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreId({self})")
+    }
+}
+
+impl fmt::Display for PairId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for PairId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PairId({self})")
+    }
+}
+
+impl Role {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::Starting => "starting",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: StoreId = StoreId([1; 16]);
+    const B: StoreId = StoreId([2; 16]);
+
+    fn record() -> Record {
+        let first = Record::after(None, &Ask::Begin { owner: A, epoch: 1 }).unwrap();
+        let in_sync = InSync::Both(A, B);
+        Record::after(Some(&first), &Ask::SetInSync { owner: A, epoch: 1, version: 0, in_sync })
+            .unwrap()
+    }
+
+    #[test]
+    fn only_who_is_in_sync_and_knows_the_epoch_becomes_primary() {
+        let both = record();
+        let acquire = |candidate, seen_epoch, alone| Ask::Acquire { candidate, seen_epoch, alone };
+        let taken = Record::after(Some(&both), &acquire(B, 1, true)).unwrap();
+        assert_eq!((taken.epoch, taken.owner, taken.in_sync), (2, B, InSync::Only(B)));
+        // Late, twice, and from who is not in sync any more.
+        assert_eq!(Record::after(Some(&taken), &acquire(B, 1, true)), None);
+        assert_eq!(Record::after(Some(&taken), &acquire(A, 2, false)), None);
+        assert_eq!(
+            Record::after(Some(&both), &acquire(B, 1, false)).unwrap().in_sync,
+            both.in_sync
+        );
+        assert!(taken.is_newer_than(&both) && !both.is_newer_than(&taken));
+    }
+
+    #[test]
+    fn who_is_in_sync_changes_once_a_version_and_only_for_the_owner() {
+        let both = record();
+        let only = |owner, epoch, version| Ask::SetInSync {
+            owner,
+            epoch,
+            version,
+            in_sync: InSync::Only(owner),
+        };
+        assert_eq!(Record::after(Some(&both), &only(A, 1, 0)), None, "an old version");
+        assert_eq!(Record::after(Some(&both), &only(B, 1, 1)), None, "not the owner");
+        assert_eq!(Record::after(Some(&both), &only(A, 2, 1)), None, "another epoch");
+        let solo = Record::after(Some(&both), &only(A, 1, 1)).unwrap();
+        assert_eq!((solo.in_sync, solo.version), (InSync::Only(A), 2));
+        let without_owner =
+            Ask::SetInSync { owner: A, epoch: 1, version: 1, in_sync: InSync::Only(B) };
+        assert_eq!(Record::after(Some(&both), &without_owner), None);
+    }
+
+    #[test]
+    fn handing_over_needs_another_in_sync() {
+        let both = record();
+        let transfer = |version| Ask::Transfer { owner: A, epoch: 1, version, to: B };
+        let after = Record::after(Some(&both), &transfer(1)).unwrap();
+        assert_eq!((after.epoch, after.owner, after.version), (2, B, 0));
+        assert_eq!(Record::after(Some(&both), &transfer(0)), None);
+        let solo = Record { in_sync: InSync::Only(A), ..both };
+        assert_eq!(Record::after(Some(&solo), &transfer(1)), None);
+    }
+
+    #[test]
+    fn a_record_begins_once() {
+        assert_eq!(Record::after(None, &Ask::Read), None);
+        assert_eq!(Record::after(Some(&record()), &Ask::Begin { owner: B, epoch: 9 }), None);
+        let position = Position { epoch: 1, seq: 5 };
+        let noted = Record::after(Some(&record()), &Ask::Note { owner: A, epoch: 1, position });
+        assert_eq!(noted.unwrap().noted, position);
+    }
+}

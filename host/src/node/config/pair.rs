@@ -1,0 +1,156 @@
+//! `[pair]`: the other node, and what happens when it is gone.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    ops::Range,
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::contract::toml_reader::Table;
+
+const INTERVAL: Range<Duration> = Duration::from_millis(20)..Duration::from_mins(1);
+const HOLD: Range<Duration> = Duration::ZERO..Duration::from_hours(24);
+
+/// `[pair]`. Without it a node is alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// Where this node waits for the other.
+    pub listen: SocketAddr,
+    /// Where the other waits for this one, as `host:port`; further ones are other ways to the same node.
+    pub peer: Vec<String>,
+    /// Whether this is the main server; the other is the failover server.
+    pub main: bool,
+    /// How this node's `listen` of web hooks is reached from the other, as `host:port`; none: as the other sees it.
+    pub advertise: Option<String>,
+    /// Between two signs of life.
+    pub interval: Duration,
+    /// Signs of life that may be missed in a row before the next one missing counts as a failure.
+    pub retries: u32,
+    pub mode: Mode,
+    pub witness: Option<Witness>,
+    pub without_witness: WithoutWitness,
+    pub failback: Failback,
+    /// How long the main server has to be back and in sync before it is handed its role.
+    pub failback_hold: Duration,
+    /// Whether settings and solutions may be changed on a failover server that acts.
+    pub settings_while_acting: bool,
+    /// Program and arguments, run when this node becomes primary.
+    pub on_promote: Vec<String>,
+    /// Program and arguments, run when it is primary no more.
+    pub on_demote: Vec<String>,
+}
+
+/// What the primary does without a standby in sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It goes on alone, and says so in every receipt.
+    Auto,
+    /// It accepts nothing.
+    Strict,
+}
+
+/// Who keeps the record of who may be primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Witness {
+    /// `host:port` of a `tandem witness`.
+    Server(String),
+    /// A folder that both nodes see.
+    Folder(PathBuf),
+}
+
+/// What the standby does when the primary is gone and there is no witness to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutWitness {
+    /// It takes over. If the primary lives and only the link is cut, both act until they meet.
+    Act,
+    /// It takes messages in, and handles them only once an operator says so or the primary is back.
+    AcceptOnly,
+    /// It waits for an operator.
+    Manual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failback {
+    Auto,
+    Manual,
+}
+
+pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
+    if !table.is_present() {
+        return None;
+    }
+    let every_address = (Ipv4Addr::UNSPECIFIED, 7401).into();
+    let listen = table.parsed("listen", r#""0.0.0.0:7401""#, super::read_address);
+    let peer = table.list("peer", r#"["10.0.0.2:7401"]"#, read_endpoint);
+    let main = table.boolean("main");
+    if table.span_of("peer").is_none() {
+        table.missing("peer", r#"peer = ["10.0.0.2:7401"]"#);
+    }
+    if table.span_of("main").is_none() {
+        table.missing("main", "main = true");
+    }
+    // The default is what people know from servers of this kind: every few seconds, a couple of retries.
+    let profiles = [
+        ("calm", (Duration::from_secs(2), 2)),
+        ("fast", (Duration::from_millis(200), 2)),
+        ("lan", (Duration::from_millis(75), 3)),
+    ];
+    let (interval, retries) = table.one_of("profile", &profiles).unwrap_or(profiles[0].1);
+    let pair = Pair {
+        listen: listen.unwrap_or(every_address),
+        peer,
+        main: main.unwrap_or(false),
+        advertise: table.parsed("advertise", r#""10.0.0.1:7400""#, read_endpoint),
+        interval: table.duration("interval", interval, INTERVAL),
+        retries: u32::try_from(table.integer("retries", retries, 0..1000)).unwrap_or(u32::MAX),
+        mode: table
+            .one_of("mode", &[("auto", Mode::Auto), ("strict", Mode::Strict)])
+            .unwrap_or(Mode::Auto),
+        witness: table.parsed("witness", r#""10.0.0.3:7402""#, read_witness),
+        without_witness: read_without_witness(&mut table),
+        failback: table
+            .one_of("failback", &[("auto", Failback::Auto), ("manual", Failback::Manual)])
+            .unwrap_or(Failback::Auto),
+        failback_hold: table.duration("failback_hold", Duration::from_mins(1), HOLD),
+        settings_while_acting: table.boolean("settings_while_acting").unwrap_or(false),
+        on_promote: table.list("on_promote", r#"["/etc/tandem/promoted"]"#, read_word),
+        on_demote: table.list("on_demote", r#"["/etc/tandem/demoted"]"#, read_word),
+    };
+    table.finish();
+    Some(pair)
+}
+
+fn read_without_witness(table: &mut Table<'_>) -> WithoutWitness {
+    let words = [
+        ("act", WithoutWitness::Act),
+        ("accept-only", WithoutWitness::AcceptOnly),
+        ("manual", WithoutWitness::Manual),
+    ];
+    table.one_of("without_witness", &words).unwrap_or(WithoutWitness::Act)
+}
+
+fn read_endpoint(text: &str) -> Result<String, String> {
+    let right = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
+    let wrong = || format!("`{text}` is no host with a port; write for example `10.0.0.2:7401`");
+    right.then(|| text.to_owned()).ok_or_else(wrong)
+}
+
+fn read_witness(text: &str) -> Result<Witness, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is neither a host with a port, such as `10.0.0.3:7402`, nor an absolute path of a folder that \
+             both nodes see"
+        )
+    };
+    if text.starts_with('/') {
+        return Ok(Witness::Folder(text.into()));
+    }
+    read_endpoint(text).map(Witness::Server).map_err(|_| wrong())
+}
+
+fn read_word(text: &str) -> Result<String, &'static str> {
+    Ok(text.to_owned())
+}
