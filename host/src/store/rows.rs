@@ -4,9 +4,9 @@
 //! written twice in a commit is written once, what is added at a table's end fills its pages, and a stretch of rows that
 //! goes is cut out at once. Reading sees what was gathered.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{cell::OnceCell, collections::BTreeMap, ops::Range};
 
-use redb::{CursorError, ReadableTable, StorageError};
+use redb::{CursorError, ReadableTable, StorageError, WriteTransaction};
 
 use super::{
     Catalogue,
@@ -27,7 +27,9 @@ type Open<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
 type Pending = Option<Range<usize>>;
 
 pub(super) struct Rows<'txn> {
-    tables: Vec<Open<'txn>>,
+    txn: &'txn WriteTransaction,
+    /// Opened when they are needed: most commits need few.
+    tables: [OnceCell<Open<'txn>>; Table::ALL.len()],
     pieces: Open<'txn>,
     /// By table and key.
     gathered: Vec<BTreeMap<Vec<u8>, Pending>>,
@@ -43,11 +45,31 @@ pub enum ApplyError {
 }
 
 impl<'txn> Rows<'txn> {
-    pub fn open(txn: &'txn redb::WriteTransaction) -> Result<Self, redb::TableError> {
-        let open = |table: Table| txn.open_table(table.definition());
-        let tables = Table::ALL.into_iter().map(open).collect::<Result<_, _>>()?;
+    pub fn open(txn: &'txn WriteTransaction) -> Result<Self, redb::TableError> {
         let gathered = vec![BTreeMap::new(); Table::ALL.len()];
-        Ok(Self { tables, pieces: txn.open_table(PIECES)?, gathered })
+        let tables = [const { OnceCell::new() }; Table::ALL.len()];
+        Ok(Self { txn, tables, pieces: txn.open_table(PIECES)?, gathered })
+    }
+
+    fn table(&self, table: Table) -> Result<&Open<'txn>, StorageError> {
+        let cell = &self.tables[table.index()];
+        match cell.get() {
+            Some(open) => Ok(open),
+            None => {
+                let open = self.txn.open_table(table.definition()).map_err(of_storage)?;
+                Ok(cell.get_or_init(|| open))
+            }
+        }
+    }
+
+    /// A table to write to, and the one of pieces.
+    fn to_write(
+        &mut self,
+        table: Table,
+    ) -> Result<(&mut Open<'txn>, &mut Open<'txn>), StorageError> {
+        self.table(table)?;
+        let open = self.tables[table.index()].get_mut().expect("it was opened right here");
+        Ok((open, &mut self.pieces))
     }
 
     /// Takes in the last operations of a frame that is `frame_len` bytes long so far.
@@ -74,7 +96,7 @@ impl<'txn> Rows<'txn> {
         if let Some(pending) = self.gathered[table.index()].get(key) {
             return Ok(pending.clone().map(|value| read(&frame[value])));
         }
-        let Some(value) = self.tables[table.index()].get(key)? else { return Ok(None) };
+        let Some(value) = self.table(table)?.get(key)? else { return Ok(None) };
         Ok(Some(read(&pieces::join(&self.pieces, table, key, value.value())?)))
     }
 
@@ -87,7 +109,7 @@ impl<'txn> Rows<'txn> {
         mut take: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), ReadError> {
         self.bring(frame, table)?;
-        for entry in self.tables[table.index()].range(from..)? {
+        for entry in self.table(table)?.range(from..)? {
             let (key, value) = entry?;
             if !take(key.value(), &pieces::join(&self.pieces, table, key.value(), value.value())?) {
                 break;
@@ -99,8 +121,7 @@ impl<'txn> Rows<'txn> {
     pub fn catalogue(&mut self, frame: &[u8]) -> Result<Catalogue, ReadError> {
         self.bring(frame, Table::Solutions)?;
         self.bring(frame, Table::Settings)?;
-        let [solutions, settings] =
-            [Table::Solutions, Table::Settings].map(|table| &self.tables[table.index()]);
+        let (solutions, settings) = (self.table(Table::Solutions)?, self.table(Table::Settings)?);
         Catalogue::read(solutions, settings, &self.pieces)
     }
 
@@ -114,7 +135,7 @@ impl<'txn> Rows<'txn> {
         if gathered.is_empty() {
             return Ok(());
         }
-        let last = self.tables[table.index()].last()?.map(|(key, _)| key.value().to_vec());
+        let last = self.table(table)?.last()?.map(|(key, _)| key.value().to_vec());
         let mut going = Vec::new();
         let mut added = Vec::new();
         for (key, pending) in gathered {
@@ -134,9 +155,10 @@ impl<'txn> Rows<'txn> {
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        let kept = pieces::cut(&mut self.pieces, table, key, value)?;
-        if let Some(old) = self.tables[table.index()].insert(key, &*kept)? {
-            pieces::forget(&mut self.pieces, table, key, old.value(), value.len())?;
+        let (open, pieces) = self.to_write(table)?;
+        let kept = pieces::cut(pieces, table, key, value)?;
+        if let Some(old) = open.insert(key, &*kept)? {
+            pieces::forget(pieces, table, key, old.value(), value.len())?;
         }
         Ok(())
     }
@@ -152,9 +174,10 @@ impl<'txn> Rows<'txn> {
             return Ok(());
         }
         let end = std::ops::Bound::<&[u8]>::Unbounded;
-        let mut cursor = self.tables[table.index()].upper_bound_mut(end)?;
+        let (open, pieces) = self.to_write(table)?;
+        let mut cursor = open.upper_bound_mut(end)?;
         for (key, value) in added {
-            let kept = pieces::cut(&mut self.pieces, table, &key, &frame[value])?;
+            let kept = pieces::cut(pieces, table, &key, &frame[value])?;
             cursor.insert_before(key.as_slice(), &*kept).map_err(|error| match error {
                 CursorError::Storage(error) => error,
                 other => unreachable!("keys are in order and behind the last: {other}"),
@@ -186,7 +209,7 @@ impl<'txn> Rows<'txn> {
     fn stretch(&self, table: Table, keys: &[Vec<u8>]) -> Result<usize, StorageError> {
         let mut found = 0;
         let mut others = 0;
-        for entry in self.tables[table.index()].range(keys[0].as_slice()..)? {
+        for entry in self.table(table)?.range(keys[0].as_slice()..)? {
             let (key, _) = entry?;
             // Those before it are not there at all.
             found +=
@@ -201,9 +224,10 @@ impl<'txn> Rows<'txn> {
     }
 
     fn delete_each(&mut self, table: Table, keys: &[Vec<u8>]) -> Result<(), StorageError> {
+        let (open, pieces) = self.to_write(table)?;
         for key in keys {
-            if let Some(old) = self.tables[table.index()].remove(key.as_slice())? {
-                pieces::forget(&mut self.pieces, table, key, old.value(), 0)?;
+            if let Some(old) = open.remove(key.as_slice())? {
+                pieces::forget(pieces, table, key, old.value(), 0)?;
             }
         }
         Ok(())
@@ -223,11 +247,20 @@ impl<'txn> Rows<'txn> {
             goes
         };
         let range = first.as_slice()..=last.as_slice();
-        self.tables[table.index()].retain_in(range, |key, value| !goes(key, value))?;
+        let (open, pieces) = self.to_write(table)?;
+        open.retain_in(range, |key, value| !goes(key, value))?;
         for (key, stub) in in_pieces {
-            pieces::forget(&mut self.pieces, table, &key, &stub, 0)?;
+            pieces::forget(pieces, table, &key, &stub, 0)?;
         }
         Ok(())
+    }
+}
+
+/// The tables were made with the store, and nobody else has them open.
+fn of_storage(error: redb::TableError) -> StorageError {
+    match error {
+        redb::TableError::Storage(error) => error,
+        other => StorageError::Corrupted(other.to_string()),
     }
 }
 
