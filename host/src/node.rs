@@ -185,6 +185,7 @@ fn store_config(config: &Config) -> store::Config {
         reserve_bytes: config.store.reserve,
         journal_bytes: 64 << 20,
         checkpoint_bytes: 1 << 20,
+        paired: config.pair.is_some(),
     }
 }
 

@@ -13,11 +13,12 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use crate::model::position::Position;
+use crate::model::position::{Durability, Position};
 
 pub mod archive;
 pub mod catalogue;
 pub mod change;
+pub mod content;
 pub mod counts;
 pub mod disk;
 pub mod frame;
@@ -25,6 +26,8 @@ pub mod open;
 mod journal;
 mod pieces;
 pub mod records;
+pub mod replica;
+pub mod replicate;
 pub mod segment;
 pub mod row;
 mod rows;
@@ -53,6 +56,8 @@ pub struct Config {
     pub journal_bytes: u64,
     /// When only the journal has so many bytes of frames, the tables' file takes them.
     pub checkpoint_bytes: u64,
+    /// Whether there is another node: then the store follows until it is told to lead.
+    pub paired: bool,
 }
 
 /// The store of a node. Clones share it; the last one to go closes it.
@@ -74,6 +79,7 @@ struct Shared {
 #[derive(Debug, Clone, Copy)]
 pub struct Kept<A> {
     pub position: Position,
+    pub durability: Durability,
     pub answer: A,
 }
 
@@ -82,6 +88,9 @@ pub struct Kept<A> {
 pub enum SubmitError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Another node is, or may be: nothing was kept.
+    #[error("this node is not primary; send to the one that is")]
+    NotPrimary,
     /// The store is closed for good: nothing more can be kept until the node is started again.
     #[error("the store is closed: {0}")]
     Closed(String),

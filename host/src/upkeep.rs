@@ -98,7 +98,9 @@ impl Upkeep {
         loop {
             let pause = match self.round().await {
                 Ok(look) => PAUSE.max(look * SHARE),
-                Err(UpkeepError::Submit(SubmitError::Closed(_))) => return,
+                Err(UpkeepError::Submit(SubmitError::NotPrimary | SubmitError::Closed(_))) => {
+                    return;
+                }
                 Err(error) => {
                     tracing::error!(%error, "finished messages stay where they are; trying again soon");
                     self.tally = Tally::default();

@@ -110,7 +110,9 @@ impl Attempt {
         let change = Deliver { key: self.key, id, solution_no, method, url, attempt, next };
         match self.shared.store.submit(change).await {
             Ok(_) => told,
-            Err(SubmitError::Refused(_) | SubmitError::Closed(_)) => self.later(),
+            Err(SubmitError::Refused(_) | SubmitError::NotPrimary | SubmitError::Closed(_)) => {
+                self.later()
+            }
         }
     }
 

@@ -118,6 +118,7 @@ impl Fixture {
             reserve_bytes: 0,
             journal_bytes: u64::MAX,
             checkpoint_bytes: 1 << 20,
+            paired: false,
         };
         let store = Store::open(&config, clock.clone()).unwrap();
         deploy(&store, "a", manifest).await;

@@ -45,8 +45,10 @@ async fn fire(store: &Store, clock: &Clock) -> Result<Duration, ReadError> {
         match store.submit(Due { now_ms }).await {
             Ok(kept) if kept.answer == DUE_PER_CHANGE => {}
             Ok(_) => return Ok(Duration::ZERO),
-            // The node is about to stop.
-            Err(SubmitError::Refused(_) | SubmitError::Closed(_)) => return Ok(NAP),
+            // This is about to stop.
+            Err(SubmitError::Refused(_) | SubmitError::NotPrimary | SubmitError::Closed(_)) => {
+                return Ok(NAP);
+            }
         }
     }
 }

@@ -66,6 +66,12 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Refused(refusal) => refusal.into(),
+            SubmitError::NotPrimary => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-primary",
+                "this node is not primary, and which one is it does not know yet; send again, with an idempotency key if it must not come twice".to_owned(),
+            )
+            .retry_after(RETRY_AFTER),
             SubmitError::Closed(why) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "store-closed",

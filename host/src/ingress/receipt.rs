@@ -17,14 +17,14 @@ use crate::{
 /// Says that all of the request came before.
 const DUPLICATE: HeaderName = HeaderName::from_static("tandem-duplicate");
 
-pub(super) fn of_one(receipt: &Receipt) -> Response<Full<Bytes>> {
+pub(super) fn of_one(receipt: &Receipt, durability: Durability) -> Response<Full<Bytes>> {
     let mut json = String::with_capacity(120);
-    write(&mut json, receipt, "").expect("a string takes all");
+    write(&mut json, receipt, durability, "").expect("a string takes all");
     accepted(json)
 }
 
 /// In the order of the batch. A message that came before is marked.
-pub(super) fn of_batch(receipts: &[Receipt]) -> Response<Full<Bytes>> {
+pub(super) fn of_batch(receipts: &[Receipt], durability: Durability) -> Response<Full<Bytes>> {
     let mut json = String::with_capacity(120 * receipts.len() + 20);
     json.push_str(r#"{"receipts":["#);
     for (at, receipt) in receipts.iter().enumerate() {
@@ -32,16 +32,16 @@ pub(super) fn of_batch(receipts: &[Receipt]) -> Response<Full<Bytes>> {
             json.push(',');
         }
         let mark = if receipt.is_duplicate { r#","duplicate":true"# } else { "" };
-        write(&mut json, receipt, mark).expect("a string takes all");
+        write(&mut json, receipt, durability, mark).expect("a string takes all");
     }
     json.push_str("]}");
     let response = accepted(json);
     if receipts.iter().all(|receipt| receipt.is_duplicate) { duplicate(response) } else { response }
 }
 
-fn write(json: &mut String, receipt: &Receipt, mark: &str) -> fmt::Result {
+fn write(json: &mut String, receipt: &Receipt, durability: Durability, mark: &str) -> fmt::Result {
     let Receipt { id, position: Position { epoch, seq }, .. } = receipt;
-    let durability = Durability::One.disks();
+    let durability = durability.disks();
     write!(json, r#"{{"id":"{id}","epoch":{epoch},"seq":{seq},"durability":{durability}{mark}}}"#)
 }
 
@@ -74,9 +74,17 @@ mod tests {
             r#"{"id":"00000000-0000-0000-0000-000000000000","epoch":1,"seq":2,"durability":1}"#;
         let marked = one.replace('}', r#","duplicate":true}"#);
         for (response, json, is_duplicate) in [
-            (of_one(&first), one.to_owned(), false),
-            (of_batch(&[first, again]), format!(r#"{{"receipts":[{one},{marked}]}}"#), false),
-            (of_batch(&[again]), format!(r#"{{"receipts":[{marked}]}}"#), true),
+            (of_one(&first, Durability::One), one.to_owned(), false),
+            (
+                of_batch(&[first, again], Durability::One),
+                format!(r#"{{"receipts":[{one},{marked}]}}"#),
+                false,
+            ),
+            (
+                of_batch(&[again], Durability::Two),
+                format!(r#"{{"receipts":[{marked}]}}"#).replace("y\":1", "y\":2"),
+                true,
+            ),
         ] {
             assert_eq!(response.status(), StatusCode::ACCEPTED);
             assert_eq!(response.headers().contains_key("tandem-duplicate"), is_duplicate);

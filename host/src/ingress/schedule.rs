@@ -99,7 +99,7 @@ async fn fire(store: &Store, plan: &mut Plan, clock: &Clock, tick: DueTick) {
             }
             Refused::TriedAgainStill => {}
         },
-        // Paused or removed meanwhile, or the node stops.
-        Err(SubmitError::Refused(_) | SubmitError::Closed(_)) => {}
+        // Paused or removed meanwhile, or the node stops, or is primary no more.
+        Err(SubmitError::Refused(_) | SubmitError::NotPrimary | SubmitError::Closed(_)) => {}
     }
 }

@@ -27,6 +27,7 @@ use crate::{
         limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, KEY_BYTES_MAX, WAIT_MAX},
         message::Content,
         name::Name,
+        position::Durability,
     },
     net::problem::Problem,
     store::{
@@ -136,16 +137,16 @@ impl Webhooks {
         if form.is_batch() {
             let arrivals = arrivals::many(form, &rules, headers, content)?;
             let kept = self.store.submit(Intake { solution, source, arrivals }).await?;
-            return Ok(receipt::of_batch(&kept.answer));
+            return Ok(receipt::of_batch(&kept.answer, kept.durability));
         }
         let arrival = arrivals::one(form, &rules, headers, content)?;
-        let receipt = self.keep(solution, source, arrival).await?;
+        let (receipt, durability) = self.keep(solution, source, arrival).await?;
         drop(room);
         let reply = match patience {
             None => None,
             Some(patience) => wait::reply(&self.store, receipt.id, patience).await?,
         };
-        let response = reply.unwrap_or_else(|| receipt::of_one(&receipt));
+        let response = reply.unwrap_or_else(|| receipt::of_one(&receipt, durability));
         Ok(if receipt.is_duplicate { receipt::duplicate(response) } else { response })
     }
 
@@ -154,15 +155,15 @@ impl Webhooks {
         solution: Name,
         source: Name,
         arrival: Arrival,
-    ) -> Result<Receipt, SubmitError> {
+    ) -> Result<(Receipt, Durability), SubmitError> {
         if arrival.once.is_some() {
             let intake = Intake { solution, source, arrivals: vec![arrival] };
             let kept = self.store.submit(intake).await?;
-            return Ok(kept.answer[0]);
+            return Ok((kept.answer[0], kept.durability));
         }
-        let Kept { position, answer: id } =
+        let Kept { position, durability, answer: id } =
             self.store.submit(Accept { solution, content: arrival.content }).await?;
-        Ok(Receipt { id, position, is_duplicate: false })
+        Ok((Receipt { id, position, is_duplicate: false }, durability))
     }
 
     /// The names in the path.
@@ -396,6 +397,7 @@ mod tests {
             reserve_bytes: 0,
             journal_bytes: 0,
             checkpoint_bytes: 1 << 20,
+            paired: false,
         };
         let store = Store::open(&config, clock.clone()).unwrap();
         let config = Config { in_flight_bytes: 0, body_timeout: Duration::from_mins(1) };

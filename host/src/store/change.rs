@@ -9,6 +9,7 @@ pub mod dead_letter;
 pub mod deliver;
 pub mod deploy;
 pub mod due;
+pub mod epoch;
 pub mod intake;
 pub mod once;
 mod schedules;

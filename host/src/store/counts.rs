@@ -30,6 +30,13 @@ impl Counts {
         Self { of, by_change: Vec::new(), changed }
     }
 
+    /// As if counted anew.
+    pub fn set(&mut self, of: BTreeMap<SolutionNo, u64>) {
+        self.changed.extend(self.of.keys().chain(of.keys()));
+        self.of = of;
+        self.by_change.clear();
+    }
+
     pub fn get(&self, solution: SolutionNo) -> u64 {
         self.of.get(&solution).copied().unwrap_or(0)
     }

@@ -229,7 +229,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             epoch: u64, seq: u64, time_ms: u64,
-            ops in prop::collection::vec((1_u8..=17, prop::collection::vec(any::<u8>(), 0..300), prop::option::of(prop::collection::vec(any::<u8>(), 0..300))), 0..20),
+            ops in prop::collection::vec((1_u8..=18, prop::collection::vec(any::<u8>(), 0..300), prop::option::of(prop::collection::vec(any::<u8>(), 0..300))), 0..20),
         ) {
             let mut builder = FrameBuilder::default();
             builder.begin(Position { epoch, seq }, time_ms);

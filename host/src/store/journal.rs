@@ -79,6 +79,8 @@ pub(super) struct Journal {
     chain: Chain,
     /// Frames beyond so many bytes need not be kept for a standby.
     bound: u64,
+    /// Where the oldest record would be if there were none.
+    first_at: u64,
 }
 
 impl Journal {
@@ -141,6 +143,7 @@ impl Journal {
             position,
             chain,
             bound,
+            first_at: tail.at,
         }
     }
 
@@ -187,16 +190,49 @@ impl Journal {
         self.places.insert(record.at, position.seq);
     }
 
-    /// Adds a frame; it is durable when this returns.
+    /// Adds a frame; it is durable after the next [`Journal::sync`].
     pub fn append(&mut self, position: Position, frame: &[u8]) -> io::Result<Chain> {
         let frame_bytes = u32::try_from(frame.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let at = self.place(HEADER_BYTES + u64::from(frame_bytes) + JUMP_BYTES)?;
         let record = Record { at, frame_bytes, before: self.chain };
         let chain = self.chain.next(frame);
         self.write(self.end, record, chain, frame)?;
-        self.disk.sync_data()?;
         self.take_in(position, record, chain);
         Ok(chain)
+    }
+
+    /// Makes all that was added durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.disk.sync_data()
+    }
+
+    /// Shows that the disk still takes what it is given, when there is nothing to give it.
+    pub fn prove(&self) -> io::Result<()> {
+        // Behind the last record is room for a jump; no record begins with zeros.
+        if self.end + JUMP_BYTES <= self.len {
+            self.disk.write(self.end, &[0; 4])?;
+        }
+        self.disk.sync_data()
+    }
+
+    /// Forgets the last frame: its place is the next one's.
+    pub fn cut_last(&mut self, position_before: Position) {
+        let Some((_, record)) = self.records.pop_last() else { return };
+        self.places.remove(&record.at);
+        self.frame_bytes -= u64::from(record.frame_bytes);
+        self.chain = record.before;
+        self.position = position_before;
+        // Where the record before it ends; the jump there, if there was one, is overwritten with it.
+        self.end = self.records.last_key_value().map_or(self.first_at, |(_, last)| last.end());
+    }
+
+    /// Begins anew behind `head`, with no frame. The tables' file must remember [`TailRow::after`] before that.
+    pub fn begin_after(&mut self, (position, chain): (Position, Chain)) {
+        self.records.clear();
+        self.places.clear();
+        self.frame_bytes = 0;
+        (self.end, self.first_at) = (0, 0);
+        (self.position, self.chain) = (position, chain);
     }
 
     /// Writes a record, and the jump to it if it is not right behind the one before.
@@ -262,11 +298,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Where reading would have to begin if all older frames that are not needed were gone.
-    pub fn tail(&self) -> TailRow {
+    /// Where reading would have to begin if all older frames that are not needed were gone. Those after `shown` are: no
+    /// table has them.
+    pub fn tail(&self, shown: u64) -> TailRow {
         let mut beyond = self.frame_bytes.saturating_sub(self.bound);
         let first = self.records.iter().find(|(seq, record)| {
-            let stays = beyond == 0 || **seq == self.position.seq;
+            let stays = beyond == 0 || **seq > shown || **seq == self.position.seq;
             beyond = beyond.saturating_sub(u64::from(record.frame_bytes));
             stays
         });
@@ -285,6 +322,7 @@ impl Journal {
             self.places.remove(&record.at);
             self.frame_bytes -= u64::from(record.frame_bytes);
         }
+        self.first_at = tail.at;
     }
 
     /// The last frame's position and the chain hash after it.
@@ -292,7 +330,8 @@ impl Journal {
         (self.position, self.chain)
     }
 
-    fn chain_at(&self, seq: u64) -> Option<Chain> {
+    /// The chain hash after frame `seq`, if it is known here.
+    pub fn chain_at(&self, seq: u64) -> Option<Chain> {
         match self.records.get(&(seq + 1)) {
             Some(next) => Some(next.before),
             None => (seq == self.position.seq).then_some(self.chain),
@@ -375,6 +414,8 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Append(usize),
+        /// The last frame, if no table has it, goes, and another takes its place.
+        Replace(usize),
         Checkpoint,
         Reopen,
     }
@@ -383,6 +424,7 @@ mod tests {
         prop_oneof![
             12 => (1_usize..2_000).prop_map(Step::Append),
             1 => (10_000_usize..60_000).prop_map(Step::Append),
+            2 => (1_usize..3_000).prop_map(Step::Replace),
             3 => Just(Step::Checkpoint),
             1 => Just(Step::Reopen),
         ]
@@ -407,8 +449,18 @@ mod tests {
                         journal.append(Position { epoch: 1, seq }, &frame).unwrap();
                         frames.push(frame);
                     }
+                    Step::Replace(bytes) if frames.len() as u64 > head.0.seq => {
+                        frames.pop();
+                        let seq = frames.len() as u64 + 1;
+                        journal.cut_last(Position { epoch: 1, seq: seq - 1 });
+                        journal.prove().unwrap();
+                        let frame = frame(seq, bytes);
+                        journal.append(Position { epoch: 1, seq }, &frame).unwrap();
+                        frames.push(frame);
+                    }
+                    Step::Replace(_) => journal.prove().unwrap(),
                     Step::Checkpoint => {
-                        (head, tail) = (journal.head(), journal.tail());
+                        (head, tail) = (journal.head(), journal.tail(u64::MAX));
                         journal.forget_before(tail);
                         let largest = frames.iter().map(Vec::len).max().unwrap_or(0) as u64;
                         prop_assert!(journal.frame_bytes() <= BOUND + largest);
@@ -435,7 +487,7 @@ mod tests {
         for seq in 1..5_000 {
             journal.append(Position { epoch: 1, seq }, &frame(seq, 300)).unwrap();
             if seq % 10 == 0 {
-                let tail = journal.tail();
+                let tail = journal.tail(journal.position.seq);
                 journal.forget_before(tail);
             }
         }

@@ -2,7 +2,7 @@
 //! journal has.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -15,6 +15,8 @@ use super::{
     Config, Shared, Store,
     archive::Archive,
     catalogue::Catalogue,
+    content::Content,
+    counts::Counts,
     frame::{Frame, FrameError},
     journal::{Journal, JournalError},
     row::{
@@ -28,10 +30,11 @@ use super::{
         timer::TimerRow,
     },
     rows::Rows,
+    sequencer::Memory,
     signal::Signals,
     snapshot::{ReadError, Snapshot},
     table::{NODE, PIECES, Table},
-    writer,
+    writer::{self, Waiting},
 };
 use crate::model::{
     clock::Clock,
@@ -67,10 +70,13 @@ pub enum OpenError {
 /// What the writer starts from.
 pub(super) struct Opened {
     pub db: Arc<Database>,
-    pub catalogue: Arc<Catalogue>,
-    pub queued: BTreeMap<SolutionNo, u64>,
-    pub undelivered: BTreeMap<SolutionNo, u64>,
+    pub memory: Memory,
     pub journal: Arc<Mutex<Journal>>,
+    pub archive: Arc<Archive>,
+    /// Of all rows.
+    pub content: Content,
+    /// In the journal, and not applied.
+    pub waiting: VecDeque<Waiting>,
 }
 
 impl Store {
@@ -127,10 +133,10 @@ impl Store {
     ) -> Result<Self, OpenError> {
         check_format(&db, &path)?;
         let archive = Arc::new(Archive::new(config.dir.join(ARCHIVE)));
-        let journal = open_journal(&db, journal, config)?;
-        let opened = load(Arc::new(db), journal, &archive, &path)?;
+        let (journal, waiting) = open_journal(&db, journal, config)?;
+        let opened = load(Arc::new(db), (journal, waiting), archive.clone(), &path)?;
         let signals = Arc::new(Signals::new(Catalogue::default()));
-        signals.catalogue.send_replace(opened.catalogue.clone());
+        signals.catalogue.send_replace(opened.memory.catalogue.clone());
         let counters = Arc::<writer::Counters>::default();
         let (db, journal) = (opened.db.clone(), opened.journal.clone());
         let writer = writer::start(config, clock, opened, signals.clone(), counters.clone())
@@ -290,7 +296,8 @@ fn create(db: &Database) -> Result<(), redb::Error> {
         node.insert(FORMAT_KEY, FORMAT.to_be_bytes().as_slice())?;
         let identity = IdentityRow { store_id: Uuid::new_v4().into_bytes() };
         node.insert(IDENTITY_KEY, identity.encode().as_slice())?;
-        let head = HeadRow { position: FIRST, chain: Chain::default() };
+        let head =
+            HeadRow { position: FIRST, chain: Chain::default(), content: Content::default() };
         node.insert(HEAD_KEY, head.encode().as_slice())?;
         node.insert(TAIL_KEY, TailRow::first().encode().as_slice())?;
         txn.open_table(PIECES)?;
@@ -325,7 +332,7 @@ fn open_journal(
     db: &Database,
     disk: Box<dyn redb::StorageBackend>,
     config: &Config,
-) -> Result<Journal, OpenError> {
+) -> Result<(Journal, VecDeque<Waiting>), OpenError> {
     let file = config.dir.join(JOURNAL);
     let (path, bound) = (config.dir.join(FILE), config.journal_bytes);
     let (head, tail) = read_node(db).map_err(|error| unreadable(error, &path))?;
@@ -340,18 +347,41 @@ fn open_journal(
         JournalError::Io(error) => storage(error.into(), file.clone()),
         other => OpenError::Damaged { file: file.clone(), why: other.to_string() },
     })?;
-    let (end, chain) = journal.head();
-    if end.seq > head.position.seq {
-        let frames = end.seq - head.position.seq;
+    let (end, _) = journal.head();
+    // In a pair, whether the other node has the last frame is not known yet.
+    let last = if config.paired { end.seq.saturating_sub(1) } else { end.seq };
+    let told = |error: ReplayError| match error {
+        ReplayError::Redb(error) => failed(error, &path),
+        ReplayError::Journal(error) => storage(error.into(), file.clone()),
+        ReplayError::Frame(error) => {
+            OpenError::Damaged { file: file.clone(), why: error.to_string() }
+        }
+    };
+    if last > head.position.seq {
+        let frames = last - head.position.seq;
         tracing::info!(frames, "the journal has what the tables do not have yet: applying it");
-        let head = HeadRow { position: end, chain };
-        replay(db, &journal, head).map_err(|error| match error {
-            ReplayError::Redb(error) => failed(error, &path),
-            ReplayError::Journal(error) => storage(error.into(), file),
-            ReplayError::Frame(error) => OpenError::Damaged { file, why: error.to_string() },
-        })?;
+        replay(db, &journal, &head, last).map_err(told)?;
     }
-    Ok(journal)
+    let waiting = if end.seq > last.max(head.position.seq) {
+        waiting(&journal, last.max(head.position.seq)).map_err(told)?
+    } else {
+        VecDeque::new()
+    };
+    Ok((journal, waiting))
+}
+
+/// The frame after number `before`, which is the last.
+fn waiting(journal: &Journal, before: u64) -> Result<VecDeque<Waiting>, ReplayError> {
+    let Some((_, frame)) = journal.frame_from(before + 1)? else { return Ok(VecDeque::new()) };
+    let (position, chain) = journal.head();
+    let chain_before = journal.chain_at(before).unwrap_or_default();
+    let epoch = match journal.frame_from(before)? {
+        Some((seq, earlier)) if seq == before => Frame::decode(&earlier)?.position.epoch,
+        // The tables begin right before it.
+        _ => position.epoch,
+    };
+    let before = Position { epoch, seq: before };
+    Ok([Waiting { position, chain, before, chain_before, frame: frame.into() }].into())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -364,21 +394,27 @@ enum ReplayError {
     Frame(#[from] FrameError),
 }
 
-/// Applies the journal's frames behind the tables' head, as the writer did.
-fn replay(db: &Database, journal: &Journal, head: HeadRow) -> Result<(), ReplayError> {
+/// Applies the journal's frames behind the tables' head, up to number `last`, as the writer did.
+fn replay(db: &Database, journal: &Journal, head: &HeadRow, last: u64) -> Result<(), ReplayError> {
     let redb = |error: redb::Error| ReplayError::Redb(error);
-    let (before, _) = read_node(db).map_err(|_| ReplayError::Redb(redb::Error::PreviousIo))?;
     let mut txn = db.begin_write().map_err(|error| redb(error.into()))?;
     txn.set_two_phase_commit(true);
     txn.set_quick_repair(true);
     let mut rows = Rows::open(&txn).map_err(|error| redb(error.into()))?;
-    let mut next = before.position.seq + 1;
-    while let Some((seq, frame)) = journal.frame_from(next)? {
-        rows.gather(Frame::decode(&frame)?.ops(), frame.len())?;
-        rows.bring_all(&frame).map_err(|error| redb(error.into()))?;
-        next = seq + 1;
+    let mut position = head.position;
+    while position.seq < last
+        && let Some((_, bytes)) = journal.frame_from(position.seq + 1)?
+    {
+        let frame = Frame::decode(&bytes)?;
+        rows.gather(frame.ops(), bytes.len())?;
+        rows.bring_all(&bytes).map_err(|error| redb(error.into()))?;
+        position = frame.position;
     }
+    let mut content = head.content;
+    content.add(rows.changed());
     drop(rows);
+    let chain = journal.chain_at(position.seq).unwrap_or_default();
+    let head = HeadRow { position, chain, content };
     let node = || -> Result<(), redb::Error> {
         let mut node = txn.open_table(NODE)?;
         node.insert(HEAD_KEY, head.encode().as_slice())?;
@@ -396,21 +432,32 @@ fn read_node(db: &Database) -> Result<(HeadRow, TailRow), ReadError> {
 
 fn load(
     db: Arc<Database>,
-    journal: Journal,
-    archive: &Arc<Archive>,
+    (journal, waiting): (Journal, VecDeque<Waiting>),
+    archive: Arc<Archive>,
     path: &Path,
 ) -> Result<Opened, OpenError> {
-    let read = || -> Result<_, ReadError> {
-        let txn = db.begin_read()?;
-        let solutions = txn.open_table(Table::Solutions.definition())?;
-        let settings = txn.open_table(Table::Settings.definition())?;
-        let pieces = txn.open_table(PIECES)?;
-        let catalogue = Arc::new(Catalogue::read(&solutions, &settings, &pieces)?);
-        let snapshot = Snapshot::open(&db, archive.clone())?;
-        Ok((catalogue, count_queued(&snapshot)?, count_undelivered(&snapshot)?))
-    };
-    let (catalogue, queued, undelivered) = read().map_err(|error| unreadable(error, path))?;
-    Ok(Opened { db, catalogue, queued, undelivered, journal: Arc::new(Mutex::new(journal)) })
+    let read = || Ok((read_memory(&db, &archive)?, Snapshot::open(&db, archive.clone())?.head()?));
+    let ((catalogue, queued, undelivered), head) =
+        read().map_err(|error| unreadable(error, path))?;
+    let memory = Memory::new(catalogue, Counts::new(queued), Counts::new(undelivered));
+    let journal = Arc::new(Mutex::new(journal));
+    Ok(Opened { db, memory, journal, archive, content: head.content, waiting })
+}
+
+type PerSolution = BTreeMap<SolutionNo, u64>;
+
+/// What the writer knows beside the rows: the catalogue, how many messages wait, and how many effects.
+pub(super) fn read_memory(
+    db: &Database,
+    archive: &Arc<Archive>,
+) -> Result<(Arc<Catalogue>, PerSolution, PerSolution), ReadError> {
+    let txn = db.begin_read()?;
+    let solutions = txn.open_table(Table::Solutions.definition())?;
+    let settings = txn.open_table(Table::Settings.definition())?;
+    let pieces = txn.open_table(PIECES)?;
+    let catalogue = Arc::new(Catalogue::read(&solutions, &settings, &pieces)?);
+    let snapshot = Snapshot::open(db, archive.clone())?;
+    Ok((catalogue, count_queued(&snapshot)?, count_undelivered(&snapshot)?))
 }
 
 fn count_queued(snapshot: &Snapshot) -> Result<BTreeMap<SolutionNo, u64>, ReadError> {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use redb::{ReadableTable, StorageError};
 
-use super::{snapshot::ReadError, table::Table};
+use super::{content::Hashed, snapshot::ReadError, table::Table};
 
 /// Fits into 64 KiB of pages together with its key.
 pub(super) const PIECE_BYTES: usize = 65_000;
@@ -42,7 +42,7 @@ fn piece_key(table: Table, key: &[u8], number: usize) -> Vec<u8> {
 
 /// What to keep in place of `value`; its pieces, if it is long, are kept here.
 pub(super) fn cut<'a>(
-    pieces: &mut redb::Table<'_, Bytes, Bytes>,
+    pieces: &mut Hashed<'_>,
     table: Table,
     key: &[u8],
     value: &'a [u8],
@@ -51,14 +51,14 @@ pub(super) fn cut<'a>(
         return Ok(Cow::Borrowed(value));
     }
     for (number, piece) in value.chunks(PIECE_BYTES).enumerate() {
-        pieces.insert(piece_key(table, key, number).as_slice(), piece)?;
+        pieces.insert(&piece_key(table, key, number), piece)?;
     }
     Ok(Cow::Owned(stub(value.len()).to_vec()))
 }
 
 /// Drops the pieces of a value that is gone, beyond those that its successor has.
 pub(super) fn forget(
-    pieces: &mut redb::Table<'_, Bytes, Bytes>,
+    pieces: &mut Hashed<'_>,
     table: Table,
     key: &[u8],
     old: &[u8],
@@ -67,7 +67,7 @@ pub(super) fn forget(
     let Some(len) = stands_for(table, old) else { return Ok(()) };
     let kept = if new_len > PIECE_BYTES { new_len.div_ceil(PIECE_BYTES) } else { 0 };
     for number in kept..len.div_ceil(PIECE_BYTES) {
-        pieces.remove(piece_key(table, key, number).as_slice())?;
+        pieces.remove(&piece_key(table, key, number))?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ mod tests {
         for len in [3, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES, 2 * PIECE_BYTES, 0] {
             let value: Vec<u8> = (1..=251).cycle().take(len).collect();
             let txn = db.begin_write().unwrap();
-            let mut pieces = txn.open_table(PIECES).unwrap();
+            let mut pieces = Hashed::new(txn.open_table(PIECES).unwrap(), 0);
             let kept = cut(&mut pieces, table, b"k", &value).unwrap().into_owned();
             forget(&mut pieces, table, b"k", &before, value.len()).unwrap();
             drop(pieces);

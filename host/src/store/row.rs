@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod dead_letter;
 pub mod dedupe;
 pub mod delivery;
+pub mod epoch;
 pub mod head;
 pub mod life;
 pub mod message;

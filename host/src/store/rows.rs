@@ -6,10 +6,11 @@
 
 use std::{cell::OnceCell, collections::BTreeMap, ops::Range};
 
-use redb::{CursorError, ReadableTable, StorageError, WriteTransaction};
+use redb::{ReadableTable, StorageError, WriteTransaction};
 
 use super::{
     Catalogue,
+    content::{Content, Hashed},
     frame::{FrameError, Op, Ops},
     pieces,
     snapshot::ReadError,
@@ -21,16 +22,14 @@ const STRETCH: usize = 8;
 /// So many other rows may lie between two of them.
 const OTHERS: usize = 4;
 
-type Open<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
-
 /// What a row will be: where its value lies in the frame, or gone.
 type Pending = Option<Range<usize>>;
 
 pub(super) struct Rows<'txn> {
     txn: &'txn WriteTransaction,
     /// Opened when they are needed: most commits need few.
-    tables: [OnceCell<Open<'txn>>; Table::ALL.len()],
-    pieces: Open<'txn>,
+    tables: [OnceCell<Hashed<'txn>>; Table::ALL.len()],
+    pieces: Hashed<'txn>,
     /// By table and key.
     gathered: Vec<BTreeMap<Vec<u8>, Pending>>,
 }
@@ -48,16 +47,16 @@ impl<'txn> Rows<'txn> {
     pub fn open(txn: &'txn WriteTransaction) -> Result<Self, redb::TableError> {
         let gathered = vec![BTreeMap::new(); Table::ALL.len()];
         let tables = [const { OnceCell::new() }; Table::ALL.len()];
-        Ok(Self { txn, tables, pieces: txn.open_table(PIECES)?, gathered })
+        Ok(Self { txn, tables, pieces: Hashed::new(txn.open_table(PIECES)?, 0), gathered })
     }
 
-    fn table(&self, table: Table) -> Result<&Open<'txn>, StorageError> {
+    fn table(&self, table: Table) -> Result<&Hashed<'txn>, StorageError> {
         let cell = &self.tables[table.index()];
         match cell.get() {
             Some(open) => Ok(open),
             None => {
                 let open = self.txn.open_table(table.definition()).map_err(of_storage)?;
-                Ok(cell.get_or_init(|| open))
+                Ok(cell.get_or_init(|| Hashed::new(open, table as u8)))
             }
         }
     }
@@ -66,7 +65,7 @@ impl<'txn> Rows<'txn> {
     fn to_write(
         &mut self,
         table: Table,
-    ) -> Result<(&mut Open<'txn>, &mut Open<'txn>), StorageError> {
+    ) -> Result<(&mut Hashed<'txn>, &mut Hashed<'txn>), StorageError> {
         self.table(table)?;
         let open = self.tables[table.index()].get_mut().expect("it was opened right here");
         Ok((open, &mut self.pieces))
@@ -96,8 +95,8 @@ impl<'txn> Rows<'txn> {
         if let Some(pending) = self.gathered[table.index()].get(key) {
             return Ok(pending.clone().map(|value| read(&frame[value])));
         }
-        let Some(value) = self.table(table)?.get(key)? else { return Ok(None) };
-        Ok(Some(read(&pieces::join(&self.pieces, table, key, value.value())?)))
+        let Some(value) = self.table(table)?.rows().get(key)? else { return Ok(None) };
+        Ok(Some(read(&pieces::join(self.pieces.rows(), table, key, value.value())?)))
     }
 
     /// Keys and values from `from` on, in order, while `take` says so.
@@ -109,9 +108,12 @@ impl<'txn> Rows<'txn> {
         mut take: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), ReadError> {
         self.bring(frame, table)?;
-        for entry in self.table(table)?.range(from..)? {
+        for entry in self.table(table)?.rows().range(from..)? {
             let (key, value) = entry?;
-            if !take(key.value(), &pieces::join(&self.pieces, table, key.value(), value.value())?) {
+            if !take(
+                key.value(),
+                &pieces::join(self.pieces.rows(), table, key.value(), value.value())?,
+            ) {
                 break;
             }
         }
@@ -122,7 +124,7 @@ impl<'txn> Rows<'txn> {
         self.bring(frame, Table::Solutions)?;
         self.bring(frame, Table::Settings)?;
         let (solutions, settings) = (self.table(Table::Solutions)?, self.table(Table::Settings)?);
-        Catalogue::read(solutions, settings, &self.pieces)
+        Catalogue::read(solutions.rows(), settings.rows(), self.pieces.rows())
     }
 
     /// Brings all that was gathered to the tables.
@@ -130,12 +132,21 @@ impl<'txn> Rows<'txn> {
         Table::ALL.into_iter().try_for_each(|table| self.bring(frame, table))
     }
 
+    /// How much the content of all tables has changed.
+    pub fn changed(&self) -> Content {
+        let mut changed = self.pieces.changed();
+        for table in self.tables.iter().filter_map(OnceCell::get) {
+            changed.add(table.changed());
+        }
+        changed
+    }
+
     fn bring(&mut self, frame: &[u8], table: Table) -> Result<(), StorageError> {
         let gathered = std::mem::take(&mut self.gathered[table.index()]);
         if gathered.is_empty() {
             return Ok(());
         }
-        let last = self.table(table)?.last()?.map(|(key, _)| key.value().to_vec());
+        let last = self.table(table)?.rows().last()?.map(|(key, _)| key.value().to_vec());
         let mut going = Vec::new();
         let mut added = Vec::new();
         for (key, pending) in gathered {
@@ -173,17 +184,10 @@ impl<'txn> Rows<'txn> {
         if added.is_empty() {
             return Ok(());
         }
-        let end = std::ops::Bound::<&[u8]>::Unbounded;
         let (open, pieces) = self.to_write(table)?;
-        let mut cursor = open.upper_bound_mut(end)?;
-        for (key, value) in added {
-            let kept = pieces::cut(pieces, table, &key, &frame[value])?;
-            cursor.insert_before(key.as_slice(), &*kept).map_err(|error| match error {
-                CursorError::Storage(error) => error,
-                other => unreachable!("keys are in order and behind the last: {other}"),
-            })?;
-        }
-        cursor.close()
+        open.append(added.iter().map(|(key, value)| {
+            Ok((key.as_slice(), pieces::cut(pieces, table, key, &frame[value.clone()])?))
+        }))
     }
 
     /// Deletes rows whose keys are in order; none is left in `keys`.
@@ -209,7 +213,7 @@ impl<'txn> Rows<'txn> {
     fn stretch(&self, table: Table, keys: &[Vec<u8>]) -> Result<usize, StorageError> {
         let mut found = 0;
         let mut others = 0;
-        for entry in self.table(table)?.range(keys[0].as_slice()..)? {
+        for entry in self.table(table)?.rows().range(keys[0].as_slice()..)? {
             let (key, _) = entry?;
             // Those before it are not there at all.
             found +=
@@ -226,7 +230,7 @@ impl<'txn> Rows<'txn> {
     fn delete_each(&mut self, table: Table, keys: &[Vec<u8>]) -> Result<(), StorageError> {
         let (open, pieces) = self.to_write(table)?;
         for key in keys {
-            if let Some(old) = open.remove(key.as_slice())? {
+            if let Some(old) = open.remove(key)? {
                 pieces::forget(pieces, table, key, old.value(), 0)?;
             }
         }
@@ -237,7 +241,7 @@ impl<'txn> Rows<'txn> {
         let [first, .., last] = keys else { return self.delete_each(table, keys) };
         let mut rest = keys;
         let mut in_pieces = Vec::new();
-        let mut goes = |key: &[u8], value: &[u8]| {
+        let goes = |key: &[u8], value: &[u8]| {
             let passed = rest.iter().take_while(|other| other.as_slice() < key).count();
             rest = &rest[passed..];
             let goes = rest.first().is_some_and(|next| next.as_slice() == key);
@@ -248,7 +252,7 @@ impl<'txn> Rows<'txn> {
         };
         let range = first.as_slice()..=last.as_slice();
         let (open, pieces) = self.to_write(table)?;
-        open.retain_in(range, |key, value| !goes(key, value))?;
+        open.cut_out(range, goes)?;
         for (key, stub) in in_pieces {
             pieces::forget(pieces, table, &key, &stub, 0)?;
         }

@@ -75,7 +75,11 @@ impl Snapshot {
 
     /// Where the journal ends.
     pub fn head(&self) -> Result<HeadRow, ReadError> {
-        let head = self.definition(NODE)?.get(HEAD_KEY)?.ok_or(ReadError::Key("node"))?;
+        Self::head_of(&self.txn)
+    }
+
+    pub(super) fn head_of(txn: &ReadTransaction) -> Result<HeadRow, ReadError> {
+        let head = txn.open_table(NODE)?.get(HEAD_KEY)?.ok_or(ReadError::Key("node"))?;
         Ok(HeadRow::decode(head.value())?)
     }
 

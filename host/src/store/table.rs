@@ -42,10 +42,12 @@ pub enum Table {
     Segments = 16,
     /// Messages that are in a segment and still here.
     Sweeps = 17,
+    /// Who was primary from when on.
+    Epochs = 18,
 }
 
 impl Table {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Solutions,
         Self::Blobs,
         Self::Settings,
@@ -63,6 +65,7 @@ impl Table {
         Self::DedupeExpiry,
         Self::Segments,
         Self::Sweeps,
+        Self::Epochs,
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
@@ -93,6 +96,7 @@ impl Table {
             Self::DedupeExpiry => "dedupe_expiry",
             Self::Segments => "segments",
             Self::Sweeps => "sweeps",
+            Self::Epochs => "epochs",
         })
     }
 }
@@ -113,6 +117,6 @@ mod tests {
             assert_eq!(Table::from_number(table as u8), Some(table));
         }
         assert_eq!(Table::from_number(0), None);
-        assert_eq!(Table::from_number(18), None);
+        assert_eq!(Table::from_number(19), None);
     }
 }

@@ -39,6 +39,7 @@ use crate::{
 
 mod intake;
 mod records;
+mod replicate;
 
 const MANIFEST: &str = r#"
 name = "a"
@@ -74,6 +75,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         reserve_bytes: 0,
         journal_bytes: u64::MAX,
         checkpoint_bytes: 1 << 20,
+        paired: false,
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! The frame makes a commit durable; only then the rows are shown. The tables' file takes many commits at once, in a
 //! checkpoint: what it does not have after a crash is applied again from the journal.
+//!
+//! A writer either leads ([`lead`]: changes become frames) or follows ([`follow`]: frames come from another node). A node
+//! without a pair always leads.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use redb::{Database, Durability, WriteTransaction};
+use redb::{Database, WriteTransaction};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -22,26 +25,36 @@ use tokio::{
 
 use super::{
     Change, Config, Kept, SubmitError,
+    archive::Archive,
     change::ChangeError,
-    counts::{Counts, Told},
+    content::Content,
+    counts::Told,
     disk,
     frame::FrameBuilder,
     journal::Journal,
     open::Opened,
+    replica::Pulse,
     row::{
         Row,
         head::{HEAD_KEY, HeadRow, TAIL_KEY},
     },
-    rows::{ApplyError, Rows},
+    rows::ApplyError,
     sequencer::{Memory, Sequencer},
     signal::{Raised, Signals},
     snapshot::ReadError,
     table::NODE,
 };
 use crate::model::{
-    clock::{Clock, UnixMs},
-    position::Position,
+    clock::Clock,
+    position::{Chain, Durability, Position},
 };
+
+mod follow;
+mod lead;
+
+pub use follow::{Installing, OrderError};
+pub(super) use follow::{Order, Waiting};
+use lead::Leading;
 
 /// Changes that may wait for the writer; beyond it whoever submits waits.
 const QUEUE: usize = 8192;
@@ -55,6 +68,8 @@ const FRAME_BYTES_KEPT: usize = 2 * BYTES_PER_COMMIT;
 const LINGER: Duration = Duration::from_millis(2);
 /// A checkpoint comes at least this often while anything is committed.
 const CHECKPOINT: Duration = Duration::from_secs(1);
+/// In a pair, an idle writer shows this often that the disk still takes what it is given.
+const PROOF: Duration = Duration::from_secs(1);
 /// How old the knowledge of free disk space may be.
 const DISK_CHECK: Duration = Duration::from_millis(200);
 
@@ -79,14 +94,22 @@ pub struct Counters {
     pub queues: Told,
     /// Effects of each solution that wait to be delivered.
     pub undelivered: Told,
+    /// When the writer was last seen to get on.
+    pub pulse: Pulse,
 }
 
-type Release = Box<dyn FnOnce(Result<Position, SubmitError>) + Send>;
+/// Where a change was kept, and on how many disks.
+type Place = (Position, Durability);
+type Release = Box<dyn FnOnce(Result<Place, SubmitError>) + Send>;
 
-/// A change together with whom to tell.
-pub(super) struct Job(Box<dyn RunJob>);
+/// What waits for the writer.
+pub(super) enum Job {
+    /// A change together with whom to tell.
+    Change(Box<dyn RunJob>),
+    Order(Order),
+}
 
-trait RunJob: Send {
+pub(super) trait RunJob: Send {
     fn is_awaited(&self) -> bool;
     /// Sequences the change. Whoever asked is told after the commit, of a refusal too: it may rest on what is not on
     /// disk yet.
@@ -94,7 +117,7 @@ trait RunJob: Send {
     fn refuse(self: Box<Self>, error: SubmitError);
 }
 
-enum Sequenced {
+pub(super) enum Sequenced {
     Kept(Release),
     Refused(Release),
 }
@@ -115,7 +138,7 @@ impl<C: Change, F: FnOnce(Result<Kept<C::Answer>, SubmitError>) + Send + 'static
         let Self { change, then } = *self;
         match change.sequence(seq) {
             Ok(answer) => Ok(Sequenced::Kept(Box::new(move |committed| {
-                then(committed.map(|position| Kept { position, answer }));
+                then(committed.map(|(position, durability)| Kept { position, durability, answer }));
             }))),
             Err(ChangeError::Refused(refusal)) => {
                 Ok(Sequenced::Refused(Box::new(move |committed| {
@@ -139,7 +162,14 @@ impl Job {
         change: C,
         then: impl FnOnce(Result<Kept<C::Answer>, SubmitError>) + Send + 'static,
     ) -> Self {
-        Self(Box::new(Pending { change, then }))
+        Self::Change(Box::new(Pending { change, then }))
+    }
+
+    fn refuse(self, error: SubmitError) {
+        match self {
+            Self::Change(change) => change.refuse(error),
+            Self::Order(order) => order.refuse(error),
+        }
     }
 }
 
@@ -214,26 +244,27 @@ pub(super) fn start(
 ) -> std::io::Result<Handle> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failed, failure) = watch::channel(None);
-    let Opened { db, catalogue, queued, undelivered, journal } = opened;
-    let (mut queued, mut undelivered) = (Counts::new(queued), Counts::new(undelivered));
-    queued.tell(&counters.queues);
-    undelivered.tell(&counters.undelivered);
-    counters.queued.store(counters.queues.sum(), Ordering::Relaxed);
+    let Opened { db, memory, journal, archive, content, waiting } = opened;
     let (position, _) = lock(&journal).head();
-    counters.epoch.store(position.epoch, Ordering::Relaxed);
-    counters.seq.store(position.seq, Ordering::Relaxed);
-    let writer = Writer {
+    let leading = (!config.paired).then(|| Leading { epoch: position.epoch, replica: None });
+    let mut writer = Writer {
         db,
         clock,
         config: config.clone(),
         position,
-        memory: Memory::new(catalogue, queued, undelivered),
+        memory,
         frame: FrameBuilder::default(),
         raised: Raised::default(),
         gathered: VecDeque::new(),
+        order: None,
+        leading,
+        waiting,
+        content,
+        durability: Durability::One,
         catalogue_moved: false,
         changes: 0,
         journal,
+        archive,
         unsettled_bytes: 0,
         unsettled_since: Instant::now(),
         checkpoint_due: false,
@@ -241,6 +272,7 @@ pub(super) fn start(
         signals,
         counters,
     };
+    writer.tell_all();
     // The writer's own: it blocks while it commits. It is async only to wait for a time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
@@ -253,18 +285,29 @@ struct Writer {
     db: Arc<Database>,
     clock: Clock,
     config: Config,
-    /// Of the last frame.
+    /// Of the last frame in the journal.
     position: Position,
     memory: Memory,
     frame: FrameBuilder,
     raised: Raised,
     /// Taken from the queue, but not sequenced yet.
-    gathered: VecDeque<Job>,
+    gathered: VecDeque<Box<dyn RunJob>>,
+    /// Taken from the queue behind them.
+    order: Option<Order>,
+    /// None: it follows.
+    leading: Option<Leading>,
+    /// In the journal, but not shown: whether the other node has them is not known.
+    waiting: VecDeque<Waiting>,
+    /// Of all rows that are shown.
+    content: Content,
+    /// On how many disks the last frame was when it was shown.
+    durability: Durability,
     catalogue_moved: bool,
     /// Sequenced and not counted yet.
     changes: u64,
     /// Shared with those who read it.
     journal: Arc<Mutex<Journal>>,
+    archive: Arc<Archive>,
     /// Bytes of frames that only the journal has on disk.
     unsettled_bytes: u64,
     /// When the first of them was written.
@@ -278,7 +321,9 @@ struct Writer {
 /// What the writer does next.
 enum Next {
     Jobs,
+    Order(Order),
     Checkpoint,
+    Proof,
     End,
 }
 
@@ -311,13 +356,18 @@ impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Job>, failed: watch::Sender<Option<String>>) {
         let mut releases = Vec::new();
         loop {
-            match self.next(&mut queue).await {
-                Next::Jobs => {}
-                Next::End if self.unsettled_bytes == 0 => return,
-                Next::Checkpoint | Next::End => self.checkpoint_due = true,
-            }
+            let next = self.next(&mut queue).await;
             let began = Instant::now();
-            let outcome = self.commit_waiting(&mut queue, &mut releases);
+            let outcome = match next {
+                Next::End if self.unsettled_bytes == 0 => return,
+                Next::Order(order) => self.obey(order).await,
+                Next::Proof => lock(&self.journal).prove().map_err(Fatal::from),
+                Next::Jobs => self.commit_waiting(&mut queue, &mut releases),
+                Next::Checkpoint | Next::End => {
+                    self.checkpoint_due = true;
+                    self.checkpoint()
+                }
+            };
             if let Err(error) = outcome {
                 tracing::error!(%error, "the store is closed for good");
                 // Said first, so that whoever is turned away from now on learns why.
@@ -325,157 +375,100 @@ impl Writer {
                 let closed = SubmitError::Closed(error.to_string());
                 releases.drain(..).for_each(|release: Release| release(Err(closed.clone())));
                 queue.close();
-                self.gathered.drain(..).for_each(|job| job.0.refuse(closed.clone()));
+                self.gathered.drain(..).for_each(|job| job.refuse(closed.clone()));
+                self.order.take().into_iter().for_each(|order| order.refuse(closed.clone()));
                 // To its end, not until it is empty: whoever got a place before it closed may fill it only now.
                 while let Some(job) = queue.recv().await {
-                    job.0.refuse(closed.clone());
+                    job.refuse(closed.clone());
                 }
                 return;
             }
-            let position = self.position;
+            self.counters.pulse.beat();
             if std::mem::take(&mut self.catalogue_moved) {
                 self.signals.catalogue.send_replace(self.memory.catalogue.clone());
             }
             self.count(began.elapsed());
-            releases.drain(..).for_each(|release| release(Ok(position)));
+            let place = (self.position, self.durability);
+            releases.drain(..).for_each(|release| release(Ok(place)));
             self.signals.raise(&mut self.raised);
         }
     }
 
-    /// Waits for changes, or until it is time for a checkpoint.
+    /// Waits for changes, or until it is time for something else.
     async fn next(&mut self, queue: &mut mpsc::Receiver<Job>) -> Next {
-        let first = if self.unsettled_bytes == 0 {
-            queue.recv().await
-        } else {
-            match tokio::time::timeout_at(self.unsettled_since + CHECKPOINT, queue.recv()).await {
-                Ok(first) => first,
-                Err(_) => return Next::Checkpoint,
+        if let Some(order) = self.order.take() {
+            return Next::Order(order);
+        }
+        let first = loop {
+            let (until, then) = match (self.unsettled_bytes, self.config.paired) {
+                (0, false) => break queue.recv().await,
+                (0, true) => (Instant::now() + PROOF, Next::Proof),
+                _ => (self.unsettled_since + CHECKPOINT, Next::Checkpoint),
+            };
+            match tokio::time::timeout_at(until, queue.recv()).await {
+                Ok(first) => break first,
+                Err(_) => return then,
             }
         };
-        let Some(first) = first else { return Next::End };
-        self.gather(first, queue).await;
-        Next::Jobs
+        match first {
+            None => Next::End,
+            Some(Job::Order(order)) => Next::Order(order),
+            Some(Job::Change(first)) => {
+                self.gather(first, queue).await;
+                Next::Jobs
+            }
+        }
     }
 
     /// Lets what nobody waits for linger until something comes that somebody does wait for.
-    async fn gather(&mut self, first: Job, queue: &mut mpsc::Receiver<Job>) {
-        let mut hurry = first.0.is_awaited() || self.signals.finished.is_awaited();
+    async fn gather(&mut self, first: Box<dyn RunJob>, queue: &mut mpsc::Receiver<Job>) {
+        let mut hurry = first.is_awaited() || self.signals.finished.is_awaited();
         self.gathered.push_back(first);
         let until = Instant::now() + LINGER;
         while !hurry && self.gathered.len() < CHANGES_PER_COMMIT {
             match tokio::time::timeout_at(until, queue.recv()).await {
-                Ok(Some(job)) => {
-                    hurry = job.0.is_awaited();
+                Ok(Some(Job::Change(job))) => {
+                    hurry = job.is_awaited();
                     self.gathered.push_back(job);
+                }
+                Ok(Some(Job::Order(order))) => {
+                    self.order = Some(order);
+                    return;
                 }
                 Ok(None) | Err(_) => return,
             }
         }
     }
 
-    /// Applies what was gathered and all that wait behind it, and commits them as one frame. Without any it is only a
-    /// checkpoint.
-    fn commit_waiting(
-        &mut self,
-        queue: &mut mpsc::Receiver<Job>,
-        releases: &mut Vec<Release>,
-    ) -> Result<(), Fatal> {
-        self.check_disk();
-        let now_ms = self.clock.now_ms();
-        let Position { epoch, seq } = self.position;
-        let position = Position { epoch, seq: seq + 1 };
-        self.frame.begin(position, now_ms);
-        self.memory.given = 0;
-
-        let txn = self.db.begin_write()?;
-        let mut rows = Rows::open(&txn)?;
-        let mut next = self.gathered.pop_front();
-        let mut taken = 0;
-        while let Some(job) = next {
-            self.sequence(job, position, now_ms, &mut rows, releases)?;
-            taken += 1;
-            let room = taken < CHANGES_PER_COMMIT && self.frame.len() < BYTES_PER_COMMIT;
-            next = match self.gathered.pop_front() {
-                None if room => queue.try_recv().ok(),
-                gathered => gathered,
-            };
-        }
-        rows.bring_all(self.frame.bytes()).map_err(ApplyError::from)?;
-        drop(rows);
-        if self.frame.is_empty() && !self.checkpoint_due {
-            // Every change was refused or had nothing to do.
-            txn.abort()?;
-            return Ok(());
-        }
-        if !self.frame.is_empty() {
-            self.append(&txn, position)?;
-        }
-        self.finish(txn)?;
-        if self.frame.len() > FRAME_BYTES_KEPT {
-            self.frame.shrink(FRAME_BYTES_KEPT);
-        }
-        Ok(())
-    }
-
-    fn sequence(
-        &mut self,
-        job: Job,
-        position: Position,
-        now_ms: UnixMs,
-        rows: &mut Rows<'_>,
-        releases: &mut Vec<Release>,
-    ) -> Result<(), Fatal> {
-        let mark = self.frame.mark();
-        self.memory.begin_change();
-        let mut seq = Sequencer {
-            rows,
-            frame: &mut self.frame,
-            memory: &mut self.memory,
-            raised: &mut self.raised,
-            position,
-            now_ms,
-        };
-        match job.0.run(&mut seq)? {
-            Sequenced::Kept(release) => releases.push(release),
-            Sequenced::Refused(release) => {
-                self.frame.back_to(mark);
-                releases.push(release);
-                return Ok(());
-            }
-        }
-        self.changes += 1;
-        rows.gather(self.frame.ops_since(mark), self.frame.len()).map_err(ApplyError::from)?;
-        self.memory.take_over_counts();
-        if std::mem::take(&mut self.raised.catalogue) {
-            self.catalogue_moved = true;
-            self.memory.catalogue = Arc::new(rows.catalogue(self.frame.bytes())?);
-        }
-        Ok(())
-    }
-
-    /// Makes the frame durable, and moves the head.
-    fn append(&mut self, txn: &WriteTransaction, position: Position) -> Result<(), Fatal> {
-        let chain = lock(&self.journal).append(position, self.frame.bytes())?;
+    /// Adds a frame to the journal; it is durable after the next sync.
+    fn append(&mut self, position: Position, frame: &[u8]) -> std::io::Result<Chain> {
+        let chain = lock(&self.journal).append(position, frame)?;
         if self.unsettled_bytes == 0 {
             self.unsettled_since = Instant::now();
         }
-        self.unsettled_bytes += self.frame.len() as u64;
-        let head = HeadRow { position, chain };
-        txn.open_table(NODE)?.insert(HEAD_KEY, head.encode().as_slice())?;
+        self.unsettled_bytes += frame.len() as u64;
         self.position = position;
-        Ok(())
+        Ok(chain)
     }
 
-    /// Shows the rows to readers; if it is time, puts all that only the journal has into the tables' file.
-    fn finish(&mut self, mut txn: WriteTransaction) -> Result<(), Fatal> {
+    /// Shows the rows of all frames up to `position` to readers; if it is time, puts all that only the journal has into
+    /// the tables' file.
+    fn show(
+        &mut self,
+        mut txn: WriteTransaction,
+        position: Position,
+        chain: Chain,
+    ) -> Result<(), Fatal> {
+        let head = HeadRow { position, chain, content: self.content };
+        txn.open_table(NODE)?.insert(HEAD_KEY, head.encode().as_slice())?;
         let is_checkpoint = self.checkpoint_due
             || self.unsettled_bytes >= self.config.checkpoint_bytes
             || self.unsettled_since.elapsed() >= CHECKPOINT;
         if !is_checkpoint {
-            txn.set_durability(Durability::None)?;
+            txn.set_durability(redb::Durability::None)?;
             return Ok(txn.commit()?);
         }
-        let tail = lock(&self.journal).tail();
+        let tail = lock(&self.journal).tail(position.seq);
         txn.open_table(NODE)?.insert(TAIL_KEY, tail.encode().as_slice())?;
         // After a crash the file opens at once, and hostile data cannot confuse its recovery.
         txn.set_two_phase_commit(true);
@@ -485,6 +478,21 @@ impl Writer {
         self.unsettled_bytes = 0;
         self.checkpoint_due = false;
         Ok(())
+    }
+
+    /// Puts what is shown into the tables' file.
+    fn checkpoint(&mut self) -> Result<(), Fatal> {
+        let txn = self.db.begin_write()?;
+        let (position, chain) = self.shown();
+        self.show(txn, position, chain)
+    }
+
+    /// The last frame whose rows are shown.
+    fn shown(&self) -> (Position, Chain) {
+        match self.waiting.front() {
+            Some(first) => (first.before, first.chain_before),
+            None => lock(&self.journal).head(),
+        }
     }
 
     fn check_disk(&mut self) {
@@ -522,6 +530,17 @@ impl Writer {
         self.memory.queued.tell(&counters.queues);
         self.memory.undelivered.tell(&counters.undelivered);
         counters.queued.store(counters.queues.sum(), Ordering::Relaxed);
+        counters.epoch.store(self.position.epoch, Ordering::Relaxed);
+        counters.seq.store(self.position.seq, Ordering::Relaxed);
+    }
+
+    /// Counts as if everything were new.
+    fn tell_all(&mut self) {
+        let counters = &self.counters;
+        self.memory.queued.tell(&counters.queues);
+        self.memory.undelivered.tell(&counters.undelivered);
+        counters.queued.store(counters.queues.sum(), Ordering::Relaxed);
+        counters.epoch.store(self.position.epoch, Ordering::Relaxed);
         counters.seq.store(self.position.seq, Ordering::Relaxed);
     }
 }

@@ -39,6 +39,7 @@ fn open(dir: &std::path::Path, clock: &Clock) -> Store {
         reserve_bytes: 0,
         journal_bytes: 1 << 20,
         checkpoint_bytes: 1 << 20,
+        paired: false,
     };
     Store::open(&config, clock.clone()).unwrap()
 }

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::row;
 use crate::model::position::{Chain, Position};
+use crate::store::content::Content;
 
 /// The format this program writes. It opens no other.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 pub const FORMAT_KEY: &[u8] = b"format";
 pub const HEAD_KEY: &[u8] = b"head";
@@ -20,6 +21,8 @@ pub const IDENTITY_KEY: &[u8] = b"identity";
 pub struct HeadRow {
     pub position: Position,
     pub chain: Chain,
+    /// Of all rows of journaled tables.
+    pub content: Content,
 }
 
 row!(HeadRow, "head", version 1);
@@ -41,6 +44,11 @@ impl TailRow {
     pub fn first() -> Self {
         Self { before_seq: 0, before_chain: Chain::default(), at: 0 }
     }
+
+    /// Of a journal that begins anew behind `head`.
+    pub fn after(head: &HeadRow) -> Self {
+        Self { before_seq: head.position.seq, before_chain: head.chain, at: 0 }
+    }
 }
 
 /// Made when the store is made.
@@ -58,8 +66,12 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let row = HeadRow { position: Position { epoch: 1, seq: 2 }, chain: Chain([3; 32]) };
-        check_round_trip(&row, &[&[1, 1, 2][..], &[3; 32]].concat());
+        let row = HeadRow {
+            position: Position { epoch: 1, seq: 2 },
+            chain: Chain([3; 32]),
+            content: Content::default(),
+        };
+        check_round_trip(&row, &[&[1, 1, 2][..], &[3; 32], &[0]].concat());
         let tail = TailRow { before_seq: 4, before_chain: Chain([5; 32]), at: 300 };
         check_round_trip(&tail, &[&[1, 4][..], &[5; 32], &[0xac, 2]].concat());
         check_round_trip(&IdentityRow { store_id: [6; 16] }, &[&[1][..], &[6; 16]].concat());

@@ -66,6 +66,7 @@ fn config(dir: &Path) -> Config {
         reserve_bytes: 0,
         journal_bytes: JOURNAL_BYTES,
         checkpoint_bytes: CHECKPOINT_BYTES,
+        paired: false,
     }
 }
 

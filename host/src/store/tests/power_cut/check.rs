@@ -20,6 +20,7 @@ use crate::{
             dead_letter::DeadLetterRow,
             dedupe::{DedupeExpiryRow, DedupeRow, dedupe_expiry_key},
             delivery::{DeliveryRow, DeliveryStatusRow, read_delivery_key},
+            epoch::EpochRow,
             life::{LifeRow, StatusRow},
             message::MessageRow,
             outbox::{OutboxKey, OutboxRow},
@@ -66,6 +67,8 @@ pub fn check(store: &Store, window: Window, history: &History) -> Result<u64, St
         let there = there || kept.archived.knows(*id);
         ensure!(there, "message {id} has a receipt of commit {at} and is missing");
     }
+    let (_, content) = store.recount().map_err(|error| error.to_string())?;
+    ensure!(content == head.content, "the content hash is not that of the rows");
     check_indexes(&found, &kept.archived)?;
     check_pieces(store)?;
     check_archive(store, history, kept)?;
@@ -296,6 +299,7 @@ impl Tables {
                 let key = read_delivery_key(key).ok_or_else(damaged)?;
                 self.dead_deliveries.insert(key, read(value)?);
             }
+            Table::Epochs => drop(read::<EpochRow>(value)?),
             Table::Blobs => drop(self.blobs.insert(key.to_vec())),
             Table::State => {
                 self.state_of.insert(read_state_key(key).ok_or_else(damaged)?.0);

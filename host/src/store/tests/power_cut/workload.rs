@@ -15,6 +15,7 @@ use crate::{
         clock::Clock,
         message::{Content, Fingerprint, MessageId, OnceKey},
         name::{Digest, Name},
+        pair::StoreId,
     },
     store::{
         Change, Store, SubmitError,
@@ -24,6 +25,7 @@ use crate::{
             deliver::{Deliver, DeliverNext},
             deploy::{Deploy, Pause, Remove, Rollback},
             due::Due,
+            epoch::BeginEpoch,
             intake::{Arrival, Intake},
             once::Once,
             setting::{SetSetting, UnsetSetting},
@@ -386,6 +388,9 @@ impl Driver {
         let name = name(&format!("s{}", self.rng.random_range(0..3)));
         if self.rng.random_ratio(1, 3) {
             return self.queue(UnsetSetting { scope, name });
+        }
+        if self.rng.random_ratio(1, 4) {
+            return self.queue(BeginEpoch { owner: StoreId::default() });
         }
         let json = self.rng.random_range(0..1_000_000).to_string();
         self.queue(SetSetting { scope, name, json })

@@ -1,0 +1,138 @@
+//! What a pair asks of a store: to lead or to follow, and to give and take frames and rows.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+};
+
+use bytes::Bytes;
+use redb::{ReadableDatabase, ReadableTable};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    ReadError, Snapshot, Store, SubmitError,
+    content::Content,
+    replica::Replica,
+    row::head::HeadRow,
+    table::{PIECES, Table},
+    writer::{Job, Order},
+};
+use crate::model::position::{Chain, Position};
+
+pub use super::writer::{Installing, OrderError};
+
+/// Rows that a snapshot hands over together, in bytes.
+const PART_BYTES: usize = 1 << 20;
+
+impl Store {
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, OrderError>>) -> Order,
+    ) -> Result<T, OrderError> {
+        let (then, answer) = oneshot::channel();
+        let closed = |error: SubmitError| OrderError::Closed(error.to_string());
+        self.0.writer.send(Job::Order(order(then))).await.map_err(closed)?;
+        answer.await.unwrap_or_else(|_| Err(closed(self.0.writer.closed())))
+    }
+
+    /// From now on changes are kept, in that epoch, and shown when `replica` says so. Answers where the journal ends.
+    pub async fn lead(
+        &self,
+        epoch: u64,
+        replica: Option<Arc<dyn Replica>>,
+    ) -> Result<Position, OrderError> {
+        self.order(|then| Order::Lead { epoch, replica, then }).await
+    }
+
+    /// From now on changes are refused. Answers where the journal ends; its last frame may not be shown.
+    pub async fn follow(&self) -> Result<(Position, Chain), OrderError> {
+        self.order(|then| Order::Follow { then }).await
+    }
+
+    /// Keeps frames that the other node made. When this returns they are on disk; those up to `shown` will show.
+    /// Answers where the journal ends.
+    pub async fn take(
+        &self,
+        frames: Vec<Bytes>,
+        shown: u64,
+    ) -> Result<(Position, Chain), OrderError> {
+        self.order(|then| Order::Take { frames, shown, then }).await
+    }
+
+    /// Takes the last frame back, if it is not shown, and hands it over.
+    pub async fn cut_last(&self) -> Result<Option<Bytes>, OrderError> {
+        self.order(|then| Order::Cut { then }).await
+    }
+
+    /// Replaces all rows by those that come through `rows`, if they are complete and right.
+    pub async fn install(&self, rows: mpsc::Receiver<Installing>) -> Result<(), OrderError> {
+        self.order(|then| Order::Install { rows, then }).await
+    }
+
+    /// Where the journal ends. Its last frame may not be shown.
+    pub fn journal_head(&self) -> (Position, Chain) {
+        self.0.journal.lock().unwrap_or_else(PoisonError::into_inner).head()
+    }
+
+    /// The chain hash after a frame, if the journal still has it.
+    pub fn chain_at(&self, seq: u64) -> Option<Chain> {
+        self.0.journal.lock().unwrap_or_else(PoisonError::into_inner).chain_at(seq)
+    }
+
+    /// The frame with that number, if the journal still has it.
+    pub fn frame(&self, seq: u64) -> io::Result<Option<Bytes>> {
+        let journal = self.0.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = journal.frame_from(seq)?;
+        Ok(found.filter(|(found, _)| *found == seq).map(|(_, frame)| frame.into()))
+    }
+
+    /// The content hash, counted anew over all rows, and the head that goes with them. Blocks, and reads everything.
+    pub fn recount(&self) -> Result<(HeadRow, Content), ReadError> {
+        let mut content = Content::default();
+        let mut head = None;
+        self.give_rows(|part| {
+            match part {
+                Installing::Rows { table, rows } => {
+                    rows.iter()
+                        .for_each(|(key, value)| content.add(Content::of(table, key, value)));
+                }
+                Installing::Done(row) => head = Some(row),
+            }
+            true
+        })?;
+        Ok((head.ok_or(ReadError::Key("node"))?, content))
+    }
+
+    /// Hands all rows, as of now, to `give` in parts, and the head that goes with them at last. `give` says whether to
+    /// go on. Blocks.
+    pub fn give_rows(
+        &self,
+        mut give: impl FnMut(Installing) -> bool,
+    ) -> Result<Option<HeadRow>, ReadError> {
+        let txn = self.0.db.begin_read()?;
+        let head = Snapshot::head_of(&txn)?;
+        let tables = Table::ALL.map(|table| (table as u8, table.definition()));
+        for (number, definition) in tables.into_iter().chain([(0, PIECES)]) {
+            let table = txn.open_table(definition)?;
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                let row =
+                    (Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
+                bytes += row.0.len() + row.1.len() + 16;
+                rows.push(row);
+                if bytes >= PART_BYTES {
+                    let rows = std::mem::take(&mut rows);
+                    bytes = 0;
+                    if !give(Installing::Rows { table: number, rows }) {
+                        return Ok(None);
+                    }
+                }
+            }
+            if !rows.is_empty() && !give(Installing::Rows { table: number, rows }) {
+                return Ok(None);
+            }
+        }
+        Ok(give(Installing::Done(head)).then_some(head))
+    }
+}

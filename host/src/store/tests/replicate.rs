@@ -1,0 +1,313 @@
+//! Two stores: what one leads with, the other has.
+
+use std::sync::{Condvar, Mutex};
+
+use tokio::{sync::mpsc, time::timeout};
+
+use super::*;
+use crate::{
+    model::{
+        pair::StoreId,
+        position::{Durability, Position},
+    },
+    store::{
+        change::epoch::BeginEpoch,
+        frame::FrameBuilder,
+        open::OpenError,
+        replica::{Overtaken, Replica},
+        replicate::{Installing, OrderError},
+    },
+};
+
+/// Hands frames to another store, and knows what it has.
+#[derive(Debug)]
+struct Line {
+    frames: mpsc::UnboundedSender<(Position, Bytes)>,
+    state: Mutex<Option<Result<u64, Overtaken>>>,
+    changed: Condvar,
+}
+
+impl Line {
+    fn to(store: &Store) -> Arc<Self> {
+        let (frames, mut offered) = mpsc::unbounded_channel::<(Position, Bytes)>();
+        let line = Arc::new(Self { frames, state: Mutex::default(), changed: Condvar::new() });
+        let (store, this) = (store.clone(), Arc::downgrade(&line));
+        #[expect(clippy::disallowed_methods, reason = "the test's own")]
+        tokio::spawn(async move {
+            while let Some((position, frame)) = offered.recv().await {
+                let (head, _) = store.take(vec![frame], position.seq - 1).await.unwrap();
+                let Some(line) = this.upgrade() else { return };
+                line.tell(Ok(head.seq));
+            }
+        });
+        line
+    }
+
+    /// One that is never answered.
+    fn nowhere() -> Arc<Self> {
+        let (frames, _) = mpsc::unbounded_channel();
+        Arc::new(Self { frames, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    fn tell(&self, has: Result<u64, Overtaken>) {
+        *self.state.lock().unwrap() = Some(has);
+        self.changed.notify_all();
+    }
+}
+
+impl Replica for Line {
+    fn offer(&self, position: Position, frame: Bytes) {
+        self.frames.send((position, frame)).ok();
+    }
+
+    fn wait(&self, position: Position, here: &dyn Fn()) -> Result<Durability, Overtaken> {
+        let mut state = self.state.lock().unwrap();
+        loop {
+            match *state {
+                Some(Ok(seq)) if seq >= position.seq => return Ok(Durability::Two),
+                Some(Err(overtaken)) => return Err(overtaken),
+                _ => {}
+            }
+            here();
+            state = self.changed.wait_timeout(state, Duration::from_millis(20)).unwrap().0;
+        }
+    }
+}
+
+const OWNER: StoreId = StoreId([1; 16]);
+
+struct Half {
+    store: Store,
+    dir: tempfile::TempDir,
+}
+
+impl Half {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { paired: true, ..config(dir.path()) };
+        Self { store: Store::open(&config, Clock::manual(START_MS)).unwrap(), dir }
+    }
+
+    fn reopen(self) -> Self {
+        let Self { store, dir } = self;
+        drop(store);
+        // Whoever still hands frames to it lets go soon.
+        let config = Config { paired: true, ..config(dir.path()) };
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            match Store::open(&config, Clock::manual(START_MS)) {
+                Err(OpenError::InUse { .. }) if std::time::Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return Self { store: opened.unwrap(), dir },
+            }
+        }
+    }
+
+    async fn lead(&self, epoch: u64, line: Option<Arc<Line>>) {
+        self.store.lead(epoch, line.map(|line| line as Arc<dyn Replica>)).await.unwrap();
+        self.store.submit(BeginEpoch { owner: OWNER }).await.unwrap();
+    }
+
+    async fn accept(&self, body: &'static str) -> Result<Durability, SubmitError> {
+        let accept = Accept { solution: name("a"), content: content("in", body) };
+        self.store.submit(accept).await.map(|kept| kept.durability)
+    }
+
+    /// What is shown: its position, and the content hash counted anew, which must be the one that was kept.
+    fn shown(&self) -> (Position, String) {
+        let (head, content) = self.store.recount().unwrap();
+        assert_eq!(head.content, content);
+        (head.position, content.to_string())
+    }
+
+    fn messages(&self) -> u64 {
+        self.store.read().unwrap().len(Table::Messages).unwrap()
+    }
+
+    /// Shows all that is kept.
+    async fn show(&self) {
+        let (head, _) = self.store.journal_head();
+        self.store.take(Vec::new(), head.seq).await.unwrap();
+        self.caught_up().await;
+    }
+
+    /// Frames are answered before others show; an order behind them is not.
+    async fn caught_up(&self) {
+        self.store.take(Vec::new(), 0).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_has_what_the_leader_has() {
+    let (one, other) = (Half::new(), Half::new());
+    one.lead(2, Some(Line::to(&other.store))).await;
+    one.store.submit(deploy(b"one")).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(one.accept("b").await.unwrap(), Durability::Two);
+    }
+    assert_eq!(other.store.journal_head(), one.store.journal_head());
+    assert_eq!(other.store.journal_head().0, Position { epoch: 2, seq: 5 });
+    other.caught_up().await;
+    assert_eq!(other.shown().0.seq, 4, "whether the leader shows its last frame is not known");
+    assert_eq!(other.store.catalogue().borrow().solutions.len(), 1);
+    let expected = one.shown();
+    one.store.follow().await.unwrap();
+    assert!(matches!(other.accept("b").await, Err(SubmitError::NotPrimary)));
+    let other = other.reopen();
+    assert_eq!(other.shown().0.seq, 4, "nor after a restart");
+    other.show().await;
+    assert_eq!(other.shown(), expected);
+    let other = other.reopen();
+    assert_eq!(other.shown(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_takes_over_shows_all_that_it_kept() {
+    let (one, other) = (Half::new(), Half::new());
+    one.lead(2, Some(Line::to(&other.store))).await;
+    one.store.submit(deploy(b"one")).await.unwrap();
+    one.accept("b").await.unwrap();
+    drop(one);
+    let other = other.reopen();
+    other.lead(3, None).await;
+    assert_eq!(other.messages(), 1);
+    assert_eq!(other.accept("b").await.unwrap(), Durability::One);
+    assert_eq!(other.store.counters().queues.sum(), 2, "what waits is counted");
+    let head = other.store.journal_head().0;
+    assert_eq!((head.epoch, other.shown().0), (3, head));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_other_node_never_had_is_not_shown_and_can_be_taken_back() {
+    let (one, other) = (Half::new(), Half::new());
+    one.lead(2, Some(Line::to(&other.store))).await;
+    one.store.submit(deploy(b"one")).await.unwrap();
+    let before = one.store.journal_head();
+    let line = Line::nowhere();
+    one.store.lead(2, Some(line.clone())).await.unwrap();
+    let mut accept = Box::pin(one.accept("lost"));
+    assert!(timeout(Duration::from_millis(100), &mut accept).await.is_err(), "no receipt");
+    assert!(one.store.counters().pulse.age() < Duration::from_secs(5), "but it is not stuck");
+    line.tell(Err(Overtaken));
+    assert!(matches!(accept.as_mut().await, Err(SubmitError::NotPrimary)));
+    drop(accept);
+    assert!(matches!(one.accept("b").await, Err(SubmitError::NotPrimary)), "nor is it again");
+    assert_eq!(one.messages(), 0);
+    let one = one.reopen();
+    assert_eq!(one.store.journal_head().0.seq, before.0.seq + 1);
+    assert_eq!((one.messages(), one.shown().0), (0, before.0), "not shown after a restart either");
+    let cut = one.store.cut_last().await.unwrap().expect("it waits");
+    assert_eq!(Frame::decode(&cut).unwrap().position.seq, before.0.seq + 1);
+    assert_eq!(one.store.journal_head(), before);
+    assert_eq!(one.store.cut_last().await, Ok(None), "what is shown stays");
+    // The other goes on, and the first has it.
+    other.lead(3, Some(Line::to(&one.store))).await;
+    other.accept("kept").await.unwrap();
+    one.show().await;
+    assert_eq!((one.shown(), one.messages()), (other.shown(), 1));
+    other.store.follow().await.unwrap();
+    let one = one.reopen();
+    assert_eq!(one.shown(), other.shown());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_do_not_fit_are_refused_whole() {
+    let half = Half::new();
+    let frame = |epoch, seq, table: u8| {
+        let mut frame = FrameBuilder::default();
+        frame.begin(Position { epoch, seq }, 0);
+        frame.put(Table::State, b"key", b"value");
+        let mut bytes = frame.bytes().to_vec();
+        bytes[25] = table;
+        Bytes::from(bytes)
+    };
+    let state = Table::State as u8;
+    half.store.take(vec![frame(2, 1, state), frame(2, 2, state)], 0).await.unwrap();
+    for (frames, why) in [
+        (vec![frame(2, 4, state)], "frame 2/4 came after 2/2"),
+        (vec![frame(2, 2, state)], "frame 2/2 came after 2/2"),
+        (vec![frame(1, 3, state)], "frame 1/3 came after 2/2"),
+        (vec![frame(2, 3, state), frame(2, 4, 200)], "table 200 is not known to this program"),
+        (vec![Bytes::from_static(&[9])], "frame version 9 is not known to this program"),
+    ] {
+        assert_eq!(half.store.take(frames, 0).await, Err(OrderError::Refused(why.to_owned())));
+        assert_eq!(half.store.journal_head().0.seq, 2);
+    }
+    half.lead(3, None).await;
+    assert!(half.store.take(vec![frame(3, 4, state)], 0).await.is_err(), "a leader takes none");
+}
+
+/// Hands rows of `from` to `to`; each part goes through `change` first.
+async fn install(
+    from: &Half,
+    to: &Half,
+    mut change: impl FnMut(Installing) -> Option<Installing> + Send + 'static,
+) -> Result<(), OrderError> {
+    let (give, parts) = mpsc::channel(1);
+    let store = from.store.clone();
+    let giving = tokio::task::spawn_blocking(move || {
+        let give = |part| change(part).is_some_and(|part| give.blocking_send(part).is_ok());
+        store.give_rows(give).unwrap();
+    });
+    let outcome = to.store.install(parts).await;
+    giving.await.unwrap();
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_another_replace_its_own_while_that_one_goes_on() {
+    let (one, other) = (Half::new(), Half::new());
+    other.lead(2, None).await;
+    other.store.submit(deploy(b"another")).await.unwrap();
+    other.accept("own").await.unwrap();
+    other.store.follow().await.unwrap();
+    let own = other.shown();
+    one.lead(5, None).await;
+    one.store.submit(deploy(b"one")).await.unwrap();
+    one.accept("b").await.unwrap();
+    // Longer than a page's worth of pieces.
+    one.store.submit(deploy(Box::leak(vec![7; 3_000_000].into_boxed_slice()))).await.unwrap();
+    let then = one.shown();
+
+    let broken = install(&one, &other, |part| match part {
+        Installing::Done(_) => None,
+        rows => Some(rows),
+    });
+    assert!(broken.await.unwrap_err().to_string().contains("broke off"));
+    let wrong = install(&one, &other, |part| match part {
+        Installing::Rows { table, rows } if table == Table::Messages as u8 => {
+            let rows = rows.into_iter().map(|(key, _)| (key, Bytes::from_static(b"x"))).collect();
+            Some(Installing::Rows { table, rows })
+        }
+        part => Some(part),
+    });
+    assert!(wrong.await.unwrap_err().to_string().contains("content hash"));
+    assert_eq!(other.shown(), own, "its own rows are there until the others are complete");
+    let other = other.reopen();
+    assert_eq!(other.shown(), own);
+
+    let store = one.store.clone();
+    let meanwhile = Accept { solution: name("a"), content: content("in", "later") };
+    let mut meanwhile = Some(meanwhile);
+    install(&one, &other, move |part| {
+        if let Some(accept) = meanwhile.take() {
+            store.submit_blocking(accept, |kept| assert!(kept.is_ok())).unwrap();
+        }
+        Some(part)
+    })
+    .await
+    .unwrap();
+    assert_eq!(other.shown(), then);
+    assert_eq!(other.store.journal_head().0, then.0);
+    assert_eq!(other.store.catalogue().borrow().solutions.len(), 1);
+    let other = other.reopen();
+    assert_eq!(other.shown(), then);
+    // What came meanwhile is a frame behind it.
+    let (head, _) = one.store.journal_head();
+    assert_eq!(head.seq, then.0.seq + 1);
+    let frame = one.store.frame(head.seq).unwrap().unwrap();
+    assert_eq!(other.store.take(vec![frame], head.seq).await, Ok(one.store.journal_head()));
+    other.show().await;
+    assert_eq!(other.shown(), one.shown());
+}

@@ -1,0 +1,278 @@
+//! Following: frames come from the node that leads. They go to this disk, and show once they are on both.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Fatal, Leading, Writer, lock};
+use crate::{
+    model::position::{Chain, Position},
+    store::{
+        SubmitError,
+        content::Content,
+        frame::{Frame, Op},
+        open::read_memory,
+        replica::Replica,
+        row::{
+            Row,
+            head::{HEAD_KEY, HeadRow, TAIL_KEY, TailRow},
+        },
+        rows::{ApplyError, Rows},
+        table::{NODE, PIECES, Table},
+    },
+};
+
+/// A frame in the journal that is not shown.
+#[derive(Debug)]
+pub(in crate::store) struct Waiting {
+    pub position: Position,
+    pub chain: Chain,
+    /// The frame before it.
+    pub before: Position,
+    pub chain_before: Chain,
+    pub frame: Bytes,
+}
+
+/// Why the store did not do what the pair asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing more can be kept until the node is started again.
+    #[error("{0}")]
+    Closed(String),
+}
+
+pub(in crate::store) type Then<T> = oneshot::Sender<Result<T, OrderError>>;
+
+/// What the pair asks of the writer, in order with the changes.
+pub(in crate::store) enum Order {
+    /// To make frames, from now on, in that epoch. Answers where the journal ends.
+    Lead { epoch: u64, replica: Option<Arc<dyn Replica>>, then: Then<Position> },
+    /// To make none. Answers where the journal ends.
+    Follow { then: Then<(Position, Chain)> },
+    /// To keep frames that another made, and to show those up to `shown`.
+    Take { frames: Vec<Bytes>, shown: u64, then: Then<(Position, Chain)> },
+    /// To take the last frame back, which is not shown. Answers what it was.
+    Cut { then: Then<Option<Bytes>> },
+    /// To have the rows of another node instead of its own.
+    Install { rows: mpsc::Receiver<Installing>, then: Then<()> },
+}
+
+/// A part of another node's rows.
+#[derive(Debug)]
+pub enum Installing {
+    /// Rows of a table, by its number; 0 is that of pieces.
+    Rows { table: u8, rows: Vec<(Bytes, Bytes)> },
+    /// That was all.
+    Done(HeadRow),
+}
+
+impl Order {
+    pub fn refuse(self, error: SubmitError) {
+        let error = OrderError::Closed(error.to_string());
+        // Whoever asked may have gone away.
+        match self {
+            Self::Lead { then, .. } => drop(then.send(Err(error))),
+            Self::Follow { then } | Self::Take { then, .. } => drop(then.send(Err(error))),
+            Self::Cut { then } => drop(then.send(Err(error))),
+            Self::Install { then, .. } => drop(then.send(Err(error))),
+        }
+    }
+}
+
+impl Writer {
+    pub(super) async fn obey(&mut self, order: Order) -> Result<(), Fatal> {
+        match order {
+            Order::Lead { epoch, replica, then } => {
+                self.lead(Leading { epoch, replica })?;
+                then.send(Ok(self.position)).ok();
+            }
+            Order::Follow { then } => {
+                self.stop_leading(&mut Vec::new());
+                then.send(Ok(lock(&self.journal).head())).ok();
+            }
+            Order::Take { then, .. } if self.leading.is_some() => {
+                let why = "this node leads and takes no frames of another";
+                then.send(Err(OrderError::Refused(why.to_owned()))).ok();
+            }
+            Order::Take { frames, shown, then } => {
+                match self.take(&frames) {
+                    Ok(()) => then.send(Ok(lock(&self.journal).head())).ok(),
+                    Err(TakeError::Refused(why)) => {
+                        return Ok(drop(then.send(Err(OrderError::Refused(why)))));
+                    }
+                    Err(TakeError::Fatal(error)) => return Err(error),
+                };
+                self.show_waiting(shown)?;
+            }
+            Order::Cut { then } => {
+                let cut = self.waiting.pop_back().map(|last| {
+                    lock(&self.journal).cut_last(last.before);
+                    self.position = last.before;
+                    last.frame
+                });
+                then.send(Ok(cut)).ok();
+            }
+            Order::Install { rows, then } => {
+                let outcome = self.install(rows).await?;
+                then.send(outcome.map_err(OrderError::Refused)).ok();
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the journal was kept for this: it shows before anything new is made.
+    fn lead(&mut self, leading: Leading) -> Result<(), Fatal> {
+        self.show_waiting(u64::MAX)?;
+        self.reload()?;
+        self.leading = Some(leading);
+        Ok(())
+    }
+
+    /// Reads again what the writer knows beside the rows.
+    fn reload(&mut self) -> Result<(), Fatal> {
+        let (catalogue, queued, undelivered) = read_memory(&self.db, &self.archive)?;
+        self.memory.catalogue = catalogue;
+        self.memory.queued.set(queued);
+        self.memory.undelivered.set(undelivered);
+        self.catalogue_moved = true;
+        Ok(())
+    }
+
+    /// Puts frames into the journal, all or, if one of them is not right, none.
+    fn take(&mut self, frames: &[Bytes]) -> Result<(), TakeError> {
+        let mut position = self.position;
+        for bytes in frames {
+            let frame = Frame::decode(bytes).map_err(|error| refused(&error))?;
+            let expected = position.seq + 1;
+            if frame.position.seq != expected || frame.position.epoch < position.epoch {
+                let found = frame.position;
+                return Err(TakeError::Refused(format!("frame {found} came after {position}")));
+            }
+            // What this program does not know it does not keep: it would have to skip it later.
+            frame.ops().try_for_each(|op| op.map(drop)).map_err(|error| refused(&error))?;
+            position = frame.position;
+        }
+        for bytes in frames {
+            let position = Frame::decode(bytes).map_err(|error| refused(&error))?.position;
+            let (before, chain_before) = lock(&self.journal).head();
+            let chain = self.append(position, bytes).map_err(Fatal::from)?;
+            let frame = bytes.clone();
+            self.waiting.push_back(Waiting { position, chain, before, chain_before, frame });
+        }
+        if !frames.is_empty() {
+            lock(&self.journal).sync().map_err(Fatal::from)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what waits, up to that frame.
+    fn show_waiting(&mut self, upto: u64) -> Result<(), Fatal> {
+        if self.waiting.front().is_none_or(|first| first.position.seq > upto) {
+            return Ok(());
+        }
+        let db = self.db.clone();
+        let txn = db.begin_write()?;
+        let mut rows = Rows::open(&txn)?;
+        let mut last = lock(&self.journal).head();
+        let mut catalogue_moved = false;
+        while let Some(first) = self.waiting.pop_front_if(|first| first.position.seq <= upto) {
+            let frame = Frame::decode(&first.frame).map_err(ApplyError::from)?;
+            catalogue_moved |= frame.ops().any(|op| op.is_ok_and(is_of_the_catalogue));
+            rows.gather(frame.ops(), first.frame.len()).map_err(ApplyError::from)?;
+            rows.bring_all(&first.frame).map_err(ApplyError::from)?;
+            last = (first.position, first.chain);
+        }
+        if catalogue_moved {
+            self.memory.catalogue = Arc::new(rows.catalogue(&[])?);
+            self.catalogue_moved = true;
+        }
+        self.content.add(rows.changed());
+        drop(rows);
+        self.show(txn, last.0, last.1)
+    }
+
+    /// Takes over another node's rows, in one transaction: until it is complete, its own are shown.
+    async fn install(
+        &mut self,
+        mut parts: mpsc::Receiver<Installing>,
+    ) -> Result<Result<(), String>, Fatal> {
+        if self.leading.is_some() {
+            return Ok(Err("this node leads and takes no rows of another".to_owned()));
+        }
+        let db = self.db.clone();
+        let mut txn = db.begin_write()?;
+        txn.set_two_phase_commit(true);
+        txn.set_quick_repair(true);
+        for definition in Table::ALL.map(Table::definition).into_iter().chain([PIECES]) {
+            txn.delete_table(definition)?;
+            txn.open_table(definition)?;
+        }
+        let mut content = Content::default();
+        let head = loop {
+            self.counters.pulse.beat();
+            let Some(part) = parts.recv().await else {
+                txn.abort()?;
+                return Ok(Err("the other node's rows broke off".to_owned()));
+            };
+            let (number, rows) = match part {
+                Installing::Rows { table, rows } => (table, rows),
+                Installing::Done(head) => break head,
+            };
+            let definition = match (number, Table::from_number(number)) {
+                (0, _) => PIECES,
+                (_, Some(table)) => table.definition(),
+                _ => {
+                    txn.abort()?;
+                    return Ok(Err(format!("table {number} is not known to this program")));
+                }
+            };
+            let mut table = txn.open_table(definition)?;
+            for (key, value) in rows {
+                content.add(Content::of(number, &key, &value));
+                table.insert(&*key, &*value)?;
+            }
+        };
+        if content != head.content {
+            txn.abort()?;
+            let expected = head.content;
+            return Ok(Err(format!("the rows' content hash is {content}, and not {expected}")));
+        }
+        {
+            let mut node = txn.open_table(NODE)?;
+            node.insert(HEAD_KEY, head.encode().as_slice())?;
+            // The journal begins anew behind it. What is in its file continues another chain, so it counts for nothing.
+            node.insert(TAIL_KEY, TailRow::after(&head).encode().as_slice())?;
+        }
+        txn.commit()?;
+        lock(&self.journal).begin_after((head.position, head.chain));
+        self.waiting.clear();
+        (self.content, self.position) = (content, head.position);
+        self.unsettled_bytes = 0;
+        self.reload()?;
+        Ok(Ok(()))
+    }
+}
+
+fn is_of_the_catalogue(op: Op<'_>) -> bool {
+    let (Op::Put { table, .. } | Op::Delete { table, .. }) = op;
+    matches!(table, Table::Solutions | Table::Settings)
+}
+
+enum TakeError {
+    /// The frames are at fault.
+    Refused(String),
+    Fatal(Fatal),
+}
+
+fn refused(error: &crate::store::frame::FrameError) -> TakeError {
+    TakeError::Refused(error.to_string())
+}
+
+impl From<Fatal> for TakeError {
+    fn from(error: Fatal) -> Self {
+        Self::Fatal(error)
+    }
+}
