@@ -9,6 +9,8 @@ pub mod dispatch;
 pub mod runtime;
 pub mod delivery;
 pub mod upkeep;
+pub mod replication;
+pub mod takeover;
 
 // The house around it.
 pub mod node;
@@ -18,5 +20,6 @@ pub mod cli;
 // What everything stands on.
 pub mod contract;
 pub mod net;
+pub mod durability;
 pub mod tasks;
 pub mod model;

@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use super::position::Position;
 
+pub mod talk;
+
 /// A store's identity: of its data, not of a machine. A copy, a restored or a wiped store has another.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StoreId(pub [u8; 16]);
@@ -68,6 +70,11 @@ pub enum Ask {
         seen_epoch: u64,
         alone: bool,
     },
+    /// An operator's word: to become primary and the only one in sync, whatever this node lacks.
+    Seize {
+        candidate: StoreId,
+        seen_epoch: u64,
+    },
     SetInSync {
         owner: StoreId,
         epoch: u64,
@@ -113,6 +120,12 @@ impl Record {
                 let in_sync = if alone { InSync::Only(candidate) } else { now.in_sync };
                 let epoch = now.epoch + 1;
                 granted.then_some(Self { epoch, owner: candidate, in_sync, version: 0, ..*now })
+            }
+            Ask::Seize { candidate, seen_epoch } => {
+                let epoch = now.epoch + 1;
+                let in_sync = InSync::Only(candidate);
+                (seen_epoch == now.epoch)
+                    .then_some(Self { epoch, owner: candidate, in_sync, version: 0, ..*now })
             }
             Ask::SetInSync { owner, epoch, version, in_sync } => {
                 let granted = now.is(owner, epoch) && now.version == version && in_sync.has(owner);

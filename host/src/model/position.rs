@@ -22,7 +22,7 @@ impl fmt::Display for Position {
 }
 
 /// BLAKE3 over the previous chain hash and a frame: two journals with the same chain hash have the same past.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Chain(pub [u8; 32]);
 
 impl Chain {

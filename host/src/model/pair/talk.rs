@@ -1,0 +1,73 @@
+//! What the nodes of a pair say to each other, but for frames and rows.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PairId, Record, Role, StoreId};
+use crate::model::position::{Chain, Position};
+
+/// Protocol versions that this program speaks.
+pub const PROTOCOLS: (u16, u16) = (1, 1);
+
+/// The first thing each says on a link, and again when its role changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Hello {
+    /// Lowest and highest protocol version it speaks.
+    pub protocols: (u16, u16),
+    /// The highest version of frames it can take.
+    pub frames: u8,
+    pub pair: PairId,
+    pub store: StoreId,
+    /// Another for each start of a node.
+    pub run: u64,
+    pub is_main: bool,
+    /// Where its web hooks are, as `host:port`; without a host it is where the link comes from.
+    pub hooks: String,
+    pub program: String,
+    pub standing: Standing,
+    /// Where its journal ends, and, if its last frame is not shown, where it would end without that.
+    pub tips: Vec<Tip>,
+}
+
+/// How a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Standing {
+    pub role: Role,
+    /// The epoch it is primary in, or the highest it has promised to obey.
+    pub epoch: u64,
+    pub record: Option<Record>,
+}
+
+/// A place in a journal that another can compare with its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tip {
+    pub position: Position,
+    pub chain: Chain,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Beat {
+    pub standing: Standing,
+    /// Where its journal ends.
+    pub head: Position,
+    /// The last frame that is shown.
+    pub shown: u64,
+    /// The content hash there.
+    pub content: [u8; 16],
+    /// Why it could not take over, if so.
+    pub is_ready: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Said {
+    Hello(Box<Hello>),
+    Beat(Beat),
+    /// The standby has all up to there on disk.
+    Has(Tip),
+    /// Of the primary: take the last frame back, it is another here.
+    Cut,
+    /// Of the primary: there is no common past that a journal reaches; its rows follow.
+    Rows,
+    /// And the link will be closed.
+    Refused(String),
+}

@@ -1,0 +1,3 @@
+//! Which of the two nodes is primary: decided purely ([`step`]).
+
+pub mod step;
