@@ -1,5 +1,8 @@
-//! HTTP as this house uses it.
+//! HTTP as this house uses it, and the link between the nodes of a pair.
 
 pub mod http_client;
 pub mod http_server;
+pub mod link;
 pub mod problem;
+
+mod accept;

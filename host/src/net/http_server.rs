@@ -1,6 +1,6 @@
 //! Serves HTTP/1.1: accepts up to a bound, closes who is slow, finishes what has begun.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use hyper::{
     Request, Response,
@@ -121,25 +121,11 @@ async fn accept(
     places: &Arc<Semaphore>,
     guests: &mut Guests,
 ) -> (TcpStream, OwnedSemaphorePermit) {
-    let mut wait = Duration::from_millis(10);
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY could not be set");
-                }
-                return (stream, place(places, guests).await);
-            }
-            // The peer went away while it was in the backlog.
-            Err(error) if is_the_peers(&error) => {}
-            // Out of file descriptors or memory: they come back when connections end.
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again in {wait:?}");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(1));
-            }
-        }
+    let (stream, _) = super::accept::next(listener).await;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
+    (stream, place(places, guests).await)
 }
 
 /// A place among the connections; while there is none, those that do nothing are asked to leave, one by one.
@@ -154,16 +140,6 @@ async fn place(places: &Arc<Semaphore>, guests: &mut Guests) -> OwnedSemaphorePe
             return place.expect("it is never closed");
         }
     }
-}
-
-fn is_the_peers(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }
 
 async fn drain(mut connections: JoinSet<()>, deadline: Duration) -> Drained {
