@@ -1,0 +1,243 @@
+//! One link's life: the primary's journal flows to the standby, both say how they are.
+//!
+//! [`feed`] gives the primary's frames, or, where no journal reaches, its rows; [`receive`] takes them on the standby.
+//! Which node is which is not decided here: [`Posture`] says it and may change while the link lasts.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    durability::Gate,
+    model::pair::{
+        PairId, Role, StoreId,
+        talk::{Beat, Heard, Hello, PROTOCOLS, Said, Standing},
+    },
+    net::link::{Link, LinkError, LinkReceiver, LinkSender},
+    store::{Store, frame, replicate::OrderError},
+};
+
+mod feed;
+mod receive;
+mod wire;
+
+pub use receive::SetAside;
+
+/// Longest message: a frame may hold a component.
+const MESSAGE_MAX: u32 = 1 << 30;
+/// A writer that was not seen for this long, and for several intervals, is stuck: no sign of life is sent for it.
+const STUCK: Duration = Duration::from_secs(3);
+/// Messages that wait to be sent.
+const WAITING: usize = 64;
+
+/// What a session says of its own node.
+#[derive(Debug, Clone)]
+pub struct Own {
+    pub pair: PairId,
+    pub store: StoreId,
+    pub run: u64,
+    pub is_main: bool,
+    pub hooks: String,
+    /// Between two signs of life.
+    pub interval: Duration,
+}
+
+/// How this node stands, for sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Posture {
+    pub standing: Standing,
+    pub is_ready: bool,
+}
+
+/// All that a session works with.
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub own: Own,
+    pub store: Store,
+    pub gate: Arc<Gate>,
+    pub posture: watch::Receiver<Posture>,
+    /// Where frames go that cannot stay.
+    pub set_aside: Arc<dyn SetAside>,
+    /// Whoever decides on roles.
+    pub heard: mpsc::Sender<Heard>,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the other node said what is no message: {0}")]
+    Garbled(#[from] postcard::Error),
+    #[error("the other node closed the link")]
+    Closed,
+    /// It is not the other node of this pair, or not in a state to be.
+    #[error("{0}")]
+    Unfit(String),
+    #[error("the other node will have nothing to do with this one: {0}")]
+    Refused(String),
+    #[error("it was silent for {0:?}")]
+    Silent(Duration),
+    #[error("its frames cannot be taken: {0}")]
+    Frames(#[from] OrderError),
+    #[error("this store cannot be read: {0}")]
+    Read(#[from] crate::store::ReadError),
+    #[error("the journal cannot be read: {0}")]
+    Journal(#[from] std::io::Error),
+}
+
+impl Session {
+    /// Until the link ends. Always says [`Heard::Down`] at last, without knowing whether the process is gone.
+    pub async fn run(self, link: Link) -> SessionError {
+        let (sender, receiver) = link.split(MESSAGE_MAX);
+        let (gate, store) = (self.gate.clone(), self.store.clone());
+        let heard = self.heard.clone();
+        let ended = self.talk(sender, receiver).await;
+        gate.lost();
+        store.keep_after(u64::MAX);
+        heard.send(Heard::Down { gone: false }).await.ok();
+        ended
+    }
+
+    async fn talk(self, sender: LinkSender, receiver: LinkReceiver) -> SessionError {
+        let (say, said) = mpsc::channel(WAITING);
+        let (introduce, introduced) = watch::channel(None);
+        let speaking = self.clone().speak(sender, said, introduced);
+        let receiving = self.receive(receiver, say, introduce);
+        tokio::select! {
+            error = speaking => error,
+            error = receiving => error,
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            protocols: PROTOCOLS,
+            frames: frame::VERSION,
+            pair: self.own.pair,
+            store: self.own.store,
+            run: self.own.run,
+            is_main: self.own.is_main,
+            hooks: self.own.hooks.clone(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            standing: self.posture.borrow().standing,
+            tips: self.store.tips(),
+        }
+    }
+
+    /// A sign of life, if the writer gives any.
+    fn beat(&self) -> Option<Beat> {
+        let stuck = STUCK.max(self.own.interval * 4);
+        if self.store.counters().pulse.age() > stuck {
+            return None;
+        }
+        let head = self.store.read().and_then(|snapshot| snapshot.head()).ok()?;
+        let Posture { standing, is_ready } = *self.posture.borrow();
+        let shown = head.position.seq;
+        let content = head.content.to_bytes();
+        Some(Beat { standing, head: self.store.journal_head().0, shown, content, is_ready })
+    }
+
+    /// Says what there is to say: who this is, signs of life, answers, and, as the primary, its frames.
+    async fn speak(
+        self,
+        mut sender: LinkSender,
+        mut answers: mpsc::Receiver<Said>,
+        mut introduced: watch::Receiver<Option<Hello>>,
+    ) -> SessionError {
+        let mut posture = self.posture.clone();
+        let mut beats = tokio::time::interval(self.own.interval);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = None;
+        let mut feed = feed::Feed::None;
+        loop {
+            let standing = posture.borrow_and_update().standing;
+            let as_what = (standing.role, standing.epoch);
+            let outcome = async {
+                if told.replace(as_what) != Some(as_what) {
+                    wire::say(&mut sender, &Said::Hello(Box::new(self.hello()))).await?;
+                    feed = self.plan(standing, &introduced, &mut sender).await?;
+                }
+                sender.flush().await?;
+                tokio::select! {
+                    biased;
+                    Some(said) = answers.recv() => {
+                        let again = matches!(said, Said::Hello(_));
+                        let said = if again { Said::Hello(Box::new(self.hello())) } else { said };
+                        wire::say(&mut sender, &said).await?;
+                    }
+                    Ok(()) = posture.changed() => {
+                        if let Some(beat) = self.beat() {
+                            wire::say(&mut sender, &Said::Beat(beat)).await?;
+                        }
+                    }
+                    Ok(()) = introduced.changed() => {
+                        feed = self.plan(standing, &introduced, &mut sender).await?;
+                    }
+                    _ = beats.tick() => {
+                        if let Some(beat) = self.beat() {
+                            wire::say(&mut sender, &Said::Beat(beat)).await?;
+                        }
+                    }
+                    part = feed.next(&self.store, &self.gate) => match part? {
+                        feed::Part::Frame(frame) => {
+                            let shown = self.gate.look().shown;
+                            wire::frame(&mut sender, standing.epoch, shown, &frame).await?;
+                        }
+                        feed::Part::Rows(rows) => wire::rows(&mut sender, &rows).await?,
+                        feed::Part::Lost => {
+                            let rows = Said::Rows { diverged: false };
+                            wire::say(&mut sender, &rows).await?;
+                            feed = feed::Feed::rows(&self.store);
+                        }
+                    },
+                }
+                Ok(())
+            };
+            if let Err(error) = outcome.await {
+                return error;
+            }
+        }
+    }
+
+    /// What the other node is to be fed with, as it introduced itself last.
+    async fn plan(
+        &self,
+        own: Standing,
+        introduced: &watch::Receiver<Option<Hello>>,
+        sender: &mut LinkSender,
+    ) -> Result<feed::Feed, SessionError> {
+        let Some(hello) = introduced.borrow().clone() else { return Ok(feed::Feed::None) };
+        if own.role != Role::Primary || hello.standing.role == Role::Primary {
+            return Ok(feed::Feed::None);
+        }
+        let (feed, said) = feed::plan(&self.store, &hello.tips);
+        if let Some(said) = said {
+            wire::say(sender, &said).await?;
+        }
+        Ok(feed)
+    }
+
+    /// Hears what the other says, until the link ends or it was silent for too long.
+    async fn receive(
+        self,
+        receiver: LinkReceiver,
+        say: mpsc::Sender<Said>,
+        introduce: watch::Sender<Option<Hello>>,
+    ) -> SessionError {
+        // Long enough that a standby decides first whether it takes over.
+        let silence = (self.own.interval * 20).max(Duration::from_secs(5));
+        let mut hearing = receive::Hearing::new(self, receiver, say, introduce);
+        let mut until = Instant::now() + silence;
+        loop {
+            match tokio::time::timeout_at(until, hearing.hear()).await {
+                Ok(Ok(())) => until = Instant::now() + silence,
+                Ok(Err(error)) => return error,
+                Err(_) => return SessionError::Silent(silence),
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
 use tokio::sync::{oneshot, watch};
@@ -73,6 +73,7 @@ struct Shared {
     path: PathBuf,
     archive: Arc<archive::Archive>,
     journal: Arc<Mutex<journal::Journal>>,
+    keep_after: Arc<AtomicU64>,
 }
 
 /// A change that is on disk.

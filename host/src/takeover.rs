@@ -1,3 +1,216 @@
-//! Which of the two nodes is primary: decided purely ([`step`]).
+//! Which of the two nodes is primary: decided purely ([`step`]), and done here.
+//!
+//! What is heard of the other node, what the witness answers and what operators want becomes an event; what the step says
+//! is done in its order, and what has to survive is on disk ([`kept`]) before anything rests on it.
 
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    durability::{Gate, Needs},
+    model::pair::{
+        Ask, Record,
+        talk::{Heard, Standing},
+    },
+    store::{Store, SubmitError, change::epoch::BeginEpoch, replicate::OrderError},
+};
+
+mod kept;
 pub mod step;
+
+pub use kept::KeptError;
+use step::{Action, Event, Facts, Kept, Need, Rules, State, Told};
+
+/// Steps in one interval of silence.
+const TICKS: u32 = 12;
+const TICK_MIN: Duration = Duration::from_millis(5);
+const TICK_MAX: Duration = Duration::from_millis(250);
+
+/// Who keeps the record.
+pub trait Register: std::fmt::Debug + Send + Sync {
+    /// The record after the ask.
+    fn ask(
+        &self,
+        ask: Ask,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Option<Record>, String>> + Send + '_>>;
+}
+
+/// What takes in, handles and delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stages {
+    Off,
+    /// Running, in that epoch.
+    On(u64),
+    /// To be stopped, so that another node can go on; whoever does it says [`Event::Stopped`].
+    Draining,
+}
+
+/// Where a node stands, for whoever asks.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub state: State,
+    pub facts: Facts,
+}
+
+/// What the driver works with.
+#[derive(Debug)]
+pub struct Takeover {
+    pub dir: PathBuf,
+    pub rules: Rules,
+    pub store: Store,
+    pub gate: Arc<Gate>,
+    /// None: each node asks its own copy.
+    pub witness: Option<Arc<dyn Register>>,
+    pub heard: mpsc::Receiver<Heard>,
+    pub events: mpsc::Receiver<Event>,
+    /// Of `events`, for answers.
+    pub again: mpsc::Sender<Event>,
+    pub stages: watch::Sender<Stages>,
+    pub view: watch::Sender<View>,
+}
+
+/// Why roles are no longer decided here.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeoverError {
+    #[error(transparent)]
+    Kept(#[from] KeptError),
+    #[error("the store does not do as it is told: {0}")]
+    Order(#[from] OrderError),
+}
+
+/// What is known before the first event.
+pub fn first_view(dir: &std::path::Path, rules: &Rules) -> Result<View, KeptError> {
+    let state = State::new(rules.clone(), kept::load(dir)?, Duration::ZERO);
+    Ok(View { state, facts: Facts::default() })
+}
+
+impl View {
+    pub fn standing(&self) -> Standing {
+        self.state.standing()
+    }
+}
+
+impl Takeover {
+    /// Until `stop` says true; then the node is a standby that nobody hears.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), TakeoverError> {
+        let start = Instant::now();
+        let mut state = self.view.borrow().state.clone();
+        let every = (self.rules.silence / TICKS).clamp(TICK_MIN, TICK_MAX);
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let gate = self.gate.clone();
+        loop {
+            let event = tokio::select! {
+                biased;
+                _ = stop.wait_for(|&stop| stop) => return Ok(()),
+                Some(heard) = self.heard.recv() => Event::Heard(heard),
+                Some(event) = self.events.recv() => event,
+                () = gate.heard.notified() => Event::Tick,
+                _ = ticks.tick() => Event::Tick,
+            };
+            let mut next = Some(event);
+            while let Some(event) = next.take() {
+                let facts = self.facts(start);
+                let (after, actions) = step::step(state, event, &facts);
+                state = after;
+                for action in actions {
+                    if let Some(answer) = self.act(action, &state).await? {
+                        next = Some(answer);
+                    }
+                }
+                self.view.send_replace(View { state: state.clone(), facts });
+            }
+        }
+    }
+
+    fn facts(&self, start: Instant) -> Facts {
+        let look = self.gate.look();
+        Facts {
+            now: start.elapsed(),
+            head: self.store.journal_head().0.seq,
+            peer_has: look.peer_has,
+            waiting_since: look.waiting_since.map(|since| since.saturating_duration_since(start)),
+        }
+    }
+
+    /// Does what is to be done; an answer that is there at once comes back.
+    async fn act(&mut self, action: Action, state: &State) -> Result<Option<Event>, TakeoverError> {
+        match action {
+            Action::Keep(kept) => kept::save(&self.dir, kept)?,
+            Action::Ask(ask) => return Ok(self.ask(ask, &state.kept)),
+            Action::Need(need) => self.gate.need(match need {
+                Need::One => Needs::One,
+                Need::Both => Needs::Both,
+            }),
+            Action::Lead(epoch) => self.lead(epoch).await?,
+            Action::Follow => {
+                self.gate.need(Needs::Never);
+                self.stages.send_replace(Stages::Off);
+                self.store.follow().await?;
+            }
+            Action::Drain => drop(self.stages.send_replace(Stages::Draining)),
+            Action::Resume => drop(self.stages.send_replace(Stages::On(state.standing().epoch))),
+            Action::Told(told) => tell(&told),
+        }
+        Ok(None)
+    }
+
+    fn ask(&self, ask: Ask, kept: &Kept) -> Option<Event> {
+        let Some(witness) = self.witness.clone() else {
+            let now = Record::after(kept.record.as_ref(), &ask).or(kept.record);
+            return Some(Event::Recorded(Ok(now)));
+        };
+        let again = self.again.clone();
+        tokio::task::spawn(async move {
+            let answer = witness.ask(ask).await.map_err(|error| {
+                tracing::debug!(%error, "the witness did not answer");
+            });
+            again.send(Event::Recorded(answer)).await.ok();
+        });
+        None
+    }
+
+    async fn lead(&self, epoch: u64) -> Result<(), TakeoverError> {
+        let head = self.store.journal_head().0.seq;
+        self.gate.begin(epoch, head);
+        self.store.lead(epoch, Some(self.gate.clone())).await?;
+        let (store, owner) = (self.store.clone(), self.rules.me);
+        // It may have to wait for the other node, and that for this driver.
+        tokio::task::spawn(async move {
+            match store.submit(BeginEpoch { owner }).await {
+                Ok(_) | Err(SubmitError::NotPrimary) => {}
+                Err(error) => tracing::error!(%error, "the epoch's beginning was not kept"),
+            }
+        });
+        self.stages.send_replace(Stages::On(epoch));
+        Ok(())
+    }
+}
+
+fn tell(told: &Told) {
+    match told {
+        Told::Promoted { epoch, alone: true } => {
+            tracing::warn!(epoch, "this node is primary now, alone");
+        }
+        Told::Promoted { epoch, alone: false } => {
+            tracing::info!(epoch, "this node is primary now; the other is in sync");
+        }
+        Told::Demoted { epoch } => tracing::info!(epoch, "this node is primary no more"),
+        Told::InSync => tracing::info!("both nodes are in sync: receipts are on two disks"),
+        Told::Alone => {
+            tracing::warn!("the other node is not in sync any more: receipts are on one disk");
+        }
+        Told::WitnessSilent => tracing::warn!(
+            "the witness does not answer; nothing stops, but no node can take over until it does"
+        ),
+        Told::HandingOver => tracing::info!("handing over to the other node"),
+        Told::Flapping => tracing::error!(
+            "roles changed too often within an hour: from now on only `tandem pair switchover` changes them"
+        ),
+        Told::Refused(why) => tracing::warn!(why, "roles stay as they are"),
+    }
+}

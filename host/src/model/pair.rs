@@ -124,8 +124,13 @@ impl Record {
             Ask::Seize { candidate, seen_epoch } => {
                 let epoch = now.epoch + 1;
                 let in_sync = InSync::Only(candidate);
-                (seen_epoch == now.epoch)
-                    .then_some(Self { epoch, owner: candidate, in_sync, version: 0, ..*now })
+                (seen_epoch == now.epoch).then_some(Self {
+                    epoch,
+                    owner: candidate,
+                    in_sync,
+                    version: 0,
+                    ..*now
+                })
             }
             Ask::SetInSync { owner, epoch, version, in_sync } => {
                 let granted = now.is(owner, epoch) && now.version == version && in_sync.has(owner);

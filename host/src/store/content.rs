@@ -25,6 +25,14 @@ impl Content {
         Self(hasher.digest128())
     }
 
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
     pub fn add(&mut self, other: Self) {
         self.0 = self.0.wrapping_add(other.0);
     }

@@ -11,7 +11,8 @@
 use super::table::Table;
 use crate::model::{clock::UnixMs, position::Position};
 
-const VERSION: u8 = 1;
+/// Of frames that this program writes, and the highest it reads.
+pub const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 1 + 8 + 8 + 8;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;

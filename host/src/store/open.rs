@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError};
@@ -138,10 +138,27 @@ impl Store {
         let signals = Arc::new(Signals::new(Catalogue::default()));
         signals.catalogue.send_replace(opened.memory.catalogue.clone());
         let counters = Arc::<writer::Counters>::default();
+        let keep_after = Arc::new(AtomicU64::new(u64::MAX));
         let (db, journal) = (opened.db.clone(), opened.journal.clone());
-        let writer = writer::start(config, clock, opened, signals.clone(), counters.clone())
-            .map_err(|source| OpenError::Io { file: path.clone(), source })?;
-        Ok(Self(Arc::new(Shared { db, writer, signals, counters, path, archive, journal })))
+        let writer = writer::start(
+            config,
+            clock,
+            opened,
+            signals.clone(),
+            counters.clone(),
+            keep_after.clone(),
+        )
+        .map_err(|source| OpenError::Io { file: path.clone(), source })?;
+        Ok(Self(Arc::new(Shared {
+            db,
+            writer,
+            signals,
+            counters,
+            path,
+            archive,
+            journal,
+            keep_after,
+        })))
     }
 }
 

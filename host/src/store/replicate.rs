@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -13,14 +13,19 @@ use super::{
     ReadError, Snapshot, Store, SubmitError,
     content::Content,
     replica::Replica,
-    row::head::HeadRow,
+    row::{Row, epoch::EpochRow, head::HeadRow},
     table::{PIECES, Table},
     writer::{Job, Order},
 };
-use crate::model::position::{Chain, Position};
+use crate::model::{
+    pair::talk::Tip,
+    position::{Chain, Position},
+};
 
 pub use super::writer::{Installing, OrderError};
 
+/// Of a store that was never one of a pair.
+const FIRST_EPOCH: u64 = 1;
 /// Rows that a snapshot hands over together, in bytes.
 const PART_BYTES: usize = 1 << 20;
 
@@ -77,6 +82,39 @@ impl Store {
     /// The chain hash after a frame, if the journal still has it.
     pub fn chain_at(&self, seq: u64) -> Option<Chain> {
         self.0.journal.lock().unwrap_or_else(PoisonError::into_inner).chain_at(seq)
+    }
+
+    /// The epoch in which frame `seq` was made.
+    pub fn epoch_of(&self, seq: u64) -> Result<u64, ReadError> {
+        // Before the first pair there was no change of epoch.
+        let mut epoch = FIRST_EPOCH;
+        self.read()?.table(Table::Epochs)?.scan(&[], |key, value| {
+            let began = u64::from_be_bytes(key.try_into().map_err(|_| ReadError::Key("epochs"))?);
+            if EpochRow::decode(value)?.first_seq <= seq {
+                epoch = began;
+            }
+            Ok(true)
+        })?;
+        Ok(epoch)
+    }
+
+    /// Keeps frames after `seq` in the journal, whatever its bound, until this is said again; with `u64::MAX` none.
+    pub fn keep_after(&self, seq: u64) {
+        self.0.keep_after.store(seq, Ordering::Relaxed);
+    }
+
+    /// The places where this journal can be compared with another's: its end, and, if its last frame is not shown, the
+    /// end without that.
+    pub fn tips(&self) -> Vec<Tip> {
+        let shown = self.read().and_then(|snapshot| snapshot.head());
+        let (position, chain) = self.journal_head();
+        let mut tips = vec![Tip { position, chain }];
+        if let Ok(HeadRow { position, chain, .. }) = shown
+            && position != tips[0].position
+        {
+            tips.push(Tip { position, chain });
+        }
+        tips
     }
 
     /// The frame with that number, if the journal still has it.

@@ -241,6 +241,7 @@ pub(super) fn start(
     opened: Opened,
     signals: Arc<Signals>,
     counters: Arc<Counters>,
+    keep_after: Arc<AtomicU64>,
 ) -> std::io::Result<Handle> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failed, failure) = watch::channel(None);
@@ -264,6 +265,7 @@ pub(super) fn start(
         catalogue_moved: false,
         changes: 0,
         journal,
+        keep_after,
         archive,
         unsettled_bytes: 0,
         unsettled_since: Instant::now(),
@@ -307,6 +309,8 @@ struct Writer {
     changes: u64,
     /// Shared with those who read it.
     journal: Arc<Mutex<Journal>>,
+    /// Frames after this one are for a standby, which gets them.
+    keep_after: Arc<AtomicU64>,
     archive: Arc<Archive>,
     /// Bytes of frames that only the journal has on disk.
     unsettled_bytes: u64,
@@ -468,7 +472,8 @@ impl Writer {
             txn.set_durability(redb::Durability::None)?;
             return Ok(txn.commit()?);
         }
-        let tail = lock(&self.journal).tail(position.seq);
+        let tail =
+            lock(&self.journal).tail(self.keep_after.load(Ordering::Relaxed).min(position.seq));
         txn.open_table(NODE)?.insert(TAIL_KEY, tail.encode().as_slice())?;
         // After a crash the file opens at once, and hostile data cannot confuse its recovery.
         txn.set_two_phase_commit(true);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::model::pair::{
     Ask, InSync, Record, Role, StoreId,
-    talk::{Beat, Hello, Standing},
+    talk::{Heard, Hello, Standing},
 };
 
 /// What does not change while a node runs.
@@ -33,7 +33,9 @@ pub struct Rules {
 }
 
 /// What survives a restart. On disk before anything that rests on it is done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Kept {
     /// Nothing below this epoch is obeyed.
     pub promise: u64,
@@ -58,11 +60,7 @@ pub struct Facts {
 pub enum Event {
     /// Time went on.
     Tick,
-    /// A link is there, or the other node's standing changed.
-    Hello(Box<Hello>),
-    Beat(Beat),
-    /// There is no link any more; `gone`: its process is not there.
-    Down { gone: bool },
+    Heard(Heard),
     /// What the record is now; an error: nobody answered.
     Recorded(Result<Option<Record>, ()>),
     /// The stages have stopped, as was asked.
@@ -70,7 +68,9 @@ pub enum Event {
     /// An operator wants the roles exchanged.
     Switchover,
     /// An operator wants this node to be primary; `force`: even if it lacks something.
-    Promote { force: bool },
+    Promote {
+        force: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -79,8 +79,6 @@ pub enum Action {
     Keep(Kept),
     /// Ask who keeps the record.
     Ask(Ask),
-    /// Tell the other node how this one stands now.
-    Announce,
     /// What a frame needs before it shows.
     Need(Need),
     /// Make frames in that epoch, then start the stages.
@@ -106,8 +104,13 @@ pub enum Need {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Told {
-    Promoted { epoch: u64, alone: bool },
-    Demoted { epoch: u64 },
+    Promoted {
+        epoch: u64,
+        alone: bool,
+    },
+    Demoted {
+        epoch: u64,
+    },
     InSync,
     Alone,
     WitnessSilent,
@@ -121,7 +124,9 @@ pub enum Told {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Finds out who is primary.
-    Starting { since: Duration },
+    Starting {
+        since: Duration,
+    },
     /// The other node is primary, or was when it was last heard.
     Standby,
     /// Has asked to become primary.
@@ -159,7 +164,9 @@ pub enum Sync {
 pub enum Handover {
     No,
     /// Stages stop.
-    Draining { since: Duration },
+    Draining {
+        since: Duration,
+    },
     /// Everything is on both; the other waits for its record.
     Ready,
 }
@@ -247,21 +254,20 @@ impl State {
     fn take(&mut self, event: Event, facts: &Facts, actions: &mut Vec<Action>) {
         match event {
             Event::Tick => {}
-            Event::Hello(hello) => {
+            Event::Heard(Heard::Hello(hello)) => {
                 let Hello { store, is_main, standing, .. } = *hello;
                 let heard = facts.now;
-                let peer =
-                    Peer { store, is_main, standing, is_up: true, is_gone: false, heard };
+                let peer = Peer { store, is_main, standing, is_up: true, is_gone: false, heard };
                 self.peer = Some(peer);
                 self.hear(standing, facts, actions);
             }
-            Event::Beat(beat) => {
+            Event::Heard(Heard::Beat(beat)) => {
                 if let Some(peer) = &mut self.peer {
                     (peer.standing, peer.heard) = (beat.standing, facts.now);
                 }
                 self.hear(beat.standing, facts, actions);
             }
-            Event::Down { gone } => {
+            Event::Heard(Heard::Down { gone }) => {
                 if let Some(peer) = &mut self.peer {
                     (peer.is_up, peer.is_gone) = (false, gone);
                 }
@@ -333,7 +339,6 @@ impl State {
             Phase::Starting { .. } | Phase::Candidate if theirs.epoch >= self.kept.promise => {
                 self.phase = Phase::Standby;
                 self.forced = false;
-                actions.push(Action::Announce);
             }
             _ => {}
         }
@@ -384,7 +389,6 @@ impl State {
         actions.push(Action::Need(if both { Need::Both } else { Need::One }));
         actions.push(Action::Lead(epoch));
         actions.push(Action::Told(Told::Promoted { epoch, alone: !both }));
-        actions.push(Action::Announce);
     }
 
     fn step_down(&mut self, _: &Facts, actions: &mut Vec<Action>) {
@@ -394,7 +398,6 @@ impl State {
         actions.push(Action::Keep(self.kept));
         actions.push(Action::Follow);
         actions.push(Action::Told(Told::Demoted { epoch: self.kept.promise }));
-        actions.push(Action::Announce);
     }
 
     /// Asks for a change of the record, unless an answer to the last ask may still come.
@@ -552,9 +555,11 @@ impl State {
         let (Some(peer), Some(record)) = (self.peer.clone(), self.kept.record) else { return };
         match leading.handover {
             Handover::No => {
-                let due = self.rules.failback_hold.zip(leading.both_since).is_some_and(
-                    |(hold, since)| facts.now >= since.saturating_add(hold),
-                );
+                let due = self
+                    .rules
+                    .failback_hold
+                    .zip(leading.both_since)
+                    .is_some_and(|(hold, since)| facts.now >= since.saturating_add(hold));
                 if due && peer.is_main && !self.rules.is_main && peer.is_up {
                     self.fail_back(facts, actions);
                 }

@@ -58,16 +58,33 @@ pub struct Beat {
     pub is_ready: bool,
 }
 
+/// What was heard of the other node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Heard {
+    Hello(Box<Hello>),
+    Beat(Beat),
+    /// The link is gone; `gone`: the other's process is, too.
+    Down {
+        gone: bool,
+    },
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Said {
     Hello(Box<Hello>),
     Beat(Beat),
-    /// The standby has all up to there on disk.
-    Has(Tip),
+    /// The standby has all up to there on disk, of the primary of that epoch.
+    Has {
+        epoch: u64,
+        tip: Tip,
+    },
     /// Of the primary: take the last frame back, it is another here.
     Cut,
-    /// Of the primary: there is no common past that a journal reaches; its rows follow.
-    Rows,
+    /// Of the primary: there is no common past that a journal reaches, so its rows follow; `diverged`: what the standby
+    /// has is no part of the primary's past.
+    Rows {
+        diverged: bool,
+    },
     /// And the link will be closed.
     Refused(String),
 }

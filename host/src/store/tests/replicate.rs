@@ -226,7 +226,7 @@ async fn frames_that_do_not_fit_are_refused_whole() {
     half.store.take(vec![frame(2, 1, state), frame(2, 2, state)], 0).await.unwrap();
     for (frames, why) in [
         (vec![frame(2, 4, state)], "frame 2/4 came after 2/2"),
-        (vec![frame(2, 2, state)], "frame 2/2 came after 2/2"),
+        (vec![frame(1, 2, state)], "frame 2 is another here"),
         (vec![frame(1, 3, state)], "frame 1/3 came after 2/2"),
         (vec![frame(2, 3, state), frame(2, 4, 200)], "table 200 is not known to this program"),
         (vec![Bytes::from_static(&[9])], "frame version 9 is not known to this program"),
@@ -234,8 +234,10 @@ async fn frames_that_do_not_fit_are_refused_whole() {
         assert_eq!(half.store.take(frames, 0).await, Err(OrderError::Refused(why.to_owned())));
         assert_eq!(half.store.journal_head().0.seq, 2);
     }
+    let (again, new) = (frame(2, 2, state), frame(2, 3, state));
+    assert_eq!(half.store.take(vec![again, new], 0).await.unwrap().0.seq, 3, "one is here already");
     half.lead(3, None).await;
-    assert!(half.store.take(vec![frame(3, 4, state)], 0).await.is_err(), "a leader takes none");
+    assert!(half.store.take(vec![frame(3, 5, state)], 0).await.is_err(), "a leader takes none");
 }
 
 /// Hands rows of `from` to `to`; each part goes through `change` first.

@@ -144,6 +144,7 @@ impl Writer {
     /// Puts frames into the journal, all or, if one of them is not right, none.
     fn take(&mut self, frames: &[Bytes]) -> Result<(), TakeError> {
         let mut position = self.position;
+        let frames = self.new_ones(frames)?;
         for bytes in frames {
             let frame = Frame::decode(bytes).map_err(|error| refused(&error))?;
             let expected = position.seq + 1;
@@ -166,6 +167,24 @@ impl Writer {
             lock(&self.journal).sync().map_err(Fatal::from)?;
         }
         Ok(())
+    }
+
+    /// Without those that are here already: the other node may begin before the end.
+    fn new_ones<'f>(&self, mut frames: &'f [Bytes]) -> Result<&'f [Bytes], TakeError> {
+        let journal = lock(&self.journal);
+        while let [first, rest @ ..] = frames {
+            let Position { seq, .. } =
+                Frame::decode(first).map_err(|error| refused(&error))?.position;
+            if seq == 0 || seq > self.position.seq {
+                break;
+            }
+            let before = journal.chain_at(seq - 1);
+            if before.map(|before| before.next(first)) != journal.chain_at(seq) {
+                return Err(TakeError::Refused(format!("frame {seq} is another here")));
+            }
+            frames = rest;
+        }
+        Ok(frames)
     }
 
     /// Shows what waits, up to that frame.

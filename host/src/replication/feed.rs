@@ -1,0 +1,102 @@
+//! What a primary gives its standby: frames from the last common one on, or all rows and then frames.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::SessionError;
+use crate::{
+    durability::Gate,
+    model::{
+        pair::talk::{Said, Tip},
+        position::Position,
+    },
+    store::{Store, replicate::Installing},
+};
+
+/// Parts of rows that are read ahead.
+const AHEAD: usize = 2;
+
+/// Where the feeding is.
+#[derive(Debug)]
+pub(super) enum Feed {
+    None,
+    /// The next frame's number.
+    Frames(u64),
+    Rows(mpsc::Receiver<Installing>),
+}
+
+pub(super) enum Part {
+    Frame(Bytes),
+    Rows(Installing),
+    /// The journal does not have the next frame any more.
+    Lost,
+}
+
+/// What a standby whose journal ends at one of `tips` needs, and what it has to be told first.
+pub(super) fn plan(store: &Store, tips: &[Tip]) -> (Feed, Option<Said>) {
+    let is_common = |tip: &Tip| store.chain_at(tip.position.seq) == Some(tip.chain);
+    match tips.iter().position(is_common) {
+        Some(0) => (Feed::Frames(tips[0].position.seq + 1), None),
+        // It introduces itself again when that is done.
+        Some(_) => (Feed::None, Some(Said::Cut)),
+        None => {
+            let diverged = !tips.iter().all(|tip| is_past(store, tip));
+            (Feed::rows(store), Some(Said::Rows { diverged }))
+        }
+    }
+}
+
+/// Whether that place lies in this store's past, before what the journal still has.
+fn is_past(store: &Store, tip: &Tip) -> bool {
+    let Position { epoch, seq } = tip.position;
+    let is_out_of_reach = store.chain_at(seq).is_none() && seq < store.journal_head().0.seq;
+    is_out_of_reach && store.epoch_of(seq).is_ok_and(|known| known == epoch)
+}
+
+impl Feed {
+    /// All rows as of now.
+    pub fn rows(store: &Store) -> Self {
+        // What comes from now on is needed behind the rows.
+        store.keep_after(store.journal_head().0.seq.saturating_sub(1));
+        let (give, parts) = mpsc::channel(AHEAD);
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || {
+            let given = store.give_rows(|part| give.blocking_send(part).is_ok());
+            if let Err(error) = given {
+                tracing::error!(%error, "the rows for the other node cannot be read");
+            }
+        });
+        Self::Rows(parts)
+    }
+
+    /// The next part; waits until there is one. May be dropped while it waits.
+    pub async fn next(&mut self, store: &Store, gate: &Gate) -> Result<Part, SessionError> {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Frames(next) => loop {
+                let waits = gate.offered.notified();
+                if let Some(frame) = gate.recent(*next) {
+                    *next += 1;
+                    return Ok(Part::Frame(frame));
+                }
+                if *next <= store.journal_head().0.seq {
+                    let Some(frame) = store.frame(*next)? else { return Ok(Part::Lost) };
+                    *next += 1;
+                    return Ok(Part::Frame(frame));
+                }
+                // It has caught up: the journal's bound holds again.
+                store.keep_after(u64::MAX);
+                waits.await;
+            },
+            Self::Rows(parts) => {
+                let Some(part) = parts.recv().await else {
+                    return Err(SessionError::Unfit("the rows broke off here".to_owned()));
+                };
+                if let Installing::Done(head) = &part {
+                    *self = Self::Frames(head.position.seq + 1);
+                }
+                Ok(Part::Rows(part))
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What a node hears on a link, and what it does with frames and rows.
+
+use std::fmt;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Session, SessionError, wire};
+use crate::{
+    model::{
+        pair::{
+            Role,
+            talk::{Beat, Heard, Hello, PROTOCOLS, Said, Tip},
+        },
+        position::Position,
+    },
+    net::link::LinkReceiver,
+    store::{
+        content::Content,
+        frame,
+        replicate::{Installing, OrderError},
+    },
+};
+
+/// Frames that are taken together, in bytes.
+const TOGETHER: usize = 4 << 20;
+/// Parts of rows between the link and the store.
+const AHEAD: usize = 2;
+
+/// Keeps what a node had accepted and cannot keep in its place, for an operator and for the primary.
+pub trait SetAside: fmt::Debug + Send + Sync {
+    /// One frame that was not shown.
+    fn frame(&self, frame: &Bytes) -> std::io::Result<()>;
+    /// All of the store, which is about to be replaced.
+    fn store(&self) -> std::io::Result<()>;
+}
+
+/// Rows on their way into the store.
+struct Install {
+    rows: mpsc::Sender<Installing>,
+    done: oneshot::Receiver<Result<(), OrderError>>,
+}
+
+pub(super) struct Hearing {
+    session: Session,
+    receiver: LinkReceiver,
+    say: mpsc::Sender<Said>,
+    introduce: watch::Sender<Option<Hello>>,
+    install: Option<Install>,
+    /// Came while frames were gathered.
+    put_back: Option<(u8, Bytes)>,
+}
+
+impl Hearing {
+    pub fn new(
+        session: Session,
+        receiver: LinkReceiver,
+        say: mpsc::Sender<Said>,
+        introduce: watch::Sender<Option<Hello>>,
+    ) -> Self {
+        Self { session, receiver, say, introduce, install: None, put_back: None }
+    }
+
+    /// The next message, and what follows from it.
+    pub async fn hear(&mut self) -> Result<(), SessionError> {
+        let (kind, payload) = match self.put_back.take() {
+            Some(message) => message,
+            None => self.receiver.next().await?.ok_or(SessionError::Closed)?,
+        };
+        match kind {
+            wire::SAID => self.take_in(postcard::from_bytes(&payload)?).await,
+            wire::FRAME => self.take_frames(&payload).await,
+            wire::ROWS => self.take_rows(&payload).await,
+            other => Err(SessionError::Unfit(format!("messages of kind {other} are not known"))),
+        }
+    }
+
+    async fn take_in(&mut self, said: Said) -> Result<(), SessionError> {
+        match said {
+            Said::Hello(hello) => {
+                if let Err(why) = self.check(&hello) {
+                    self.say.send(Said::Refused(why.clone())).await.ok();
+                    // Long enough to be sent.
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    return Err(SessionError::Unfit(why));
+                }
+                self.tell(Heard::Hello(hello.clone())).await;
+                self.introduce.send_replace(Some(*hello));
+            }
+            Said::Beat(beat) => {
+                self.tell(Heard::Beat(beat)).await;
+                self.follow(&beat).await?;
+            }
+            Said::Has { epoch, tip: Tip { position, chain } } => {
+                if self.session.store.chain_at(position.seq) != Some(chain) {
+                    return Err(SessionError::Unfit(format!(
+                        "it has another frame {} than this node",
+                        position.seq
+                    )));
+                }
+                self.session.gate.has(epoch, position.seq);
+            }
+            Said::Cut => {
+                if let Some(frame) = self.session.store.cut_last().await? {
+                    self.session.set_aside.frame(&frame)?;
+                }
+                // Introduces itself again, by where the journal ends now.
+                let again = Said::Hello(Box::new(self.session.hello()));
+                self.say.send(again).await.ok();
+            }
+            Said::Rows { diverged } => {
+                tracing::info!(
+                    diverged,
+                    "the other node's journal does not reach back far enough: taking its rows"
+                );
+                if diverged && self.session.store.journal_head().0.seq > 0 {
+                    self.session.set_aside.store()?;
+                }
+            }
+            Said::Refused(why) => return Err(SessionError::Refused(why)),
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, heard: Heard) {
+        self.session.heard.send(heard).await.ok();
+    }
+
+    /// Whether the other is the other node of this pair.
+    fn check(&self, hello: &Hello) -> Result<(), String> {
+        let own = &self.session.own;
+        if hello.pair != own.pair {
+            return Err(format!("it belongs to pair {}, this node to {}", hello.pair, own.pair));
+        }
+        if hello.store == own.store {
+            return Err(format!(
+                "both have the store {}: one is a copy of the other; move the copy's folder away, and it gets its rows \
+                 from the other node",
+                own.store
+            ));
+        }
+        if hello.is_main == own.is_main {
+            let which = if own.is_main { "both are" } else { "neither is" };
+            return Err(format!(
+                "{which} the main server: set `main = true` in [pair] of just one"
+            ));
+        }
+        if hello.protocols.0 > PROTOCOLS.1 || hello.protocols.1 < PROTOCOLS.0 {
+            return Err(format!(
+                "it speaks protocol {} to {}, this node {} to {}; upgrade the older one ({} and {})",
+                hello.protocols.0,
+                hello.protocols.1,
+                PROTOCOLS.0,
+                PROTOCOLS.1,
+                hello.program,
+                env!("CARGO_PKG_VERSION"),
+            ));
+        }
+        if hello.frames < frame::VERSION {
+            return Err(format!("its program {} cannot read this one's frames", hello.program));
+        }
+        Ok(())
+    }
+
+    /// As a standby: shows what the primary shows, and compares.
+    async fn follow(&self, beat: &Beat) -> Result<(), SessionError> {
+        let posture = *self.session.posture.borrow();
+        let leads = beat.standing.role == Role::Primary;
+        if !leads || posture.standing.role != Role::Standby || self.install.is_some() {
+            return Ok(());
+        }
+        if beat.standing.epoch < posture.standing.epoch {
+            return Ok(());
+        }
+        self.session.store.take(Vec::new(), beat.shown).await?;
+        let head = self.session.store.read()?.head()?;
+        if head.position.seq == beat.shown && head.content.to_bytes() != beat.content {
+            let theirs = Content::from_bytes(beat.content);
+            tracing::error!(
+                position = %head.position, ours = %head.content, %theirs,
+                "the stores differ although their journals do not: run `tandem verify` on both"
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes a frame and those that have come right behind it.
+    async fn take_frames(&mut self, payload: &Bytes) -> Result<(), SessionError> {
+        let first = wire::read_frame(payload)?;
+        let (epoch, mut shown) = (first.epoch, first.shown);
+        let mut bytes = first.frame.len();
+        let mut frames = vec![first.frame];
+        while bytes < TOGETHER {
+            let Some(more) = self.already().await? else { break };
+            if more.0 != wire::FRAME {
+                self.put_back = Some(more);
+                break;
+            }
+            let more = wire::read_frame(&more.1)?;
+            bytes += more.frame.len();
+            shown = shown.max(more.shown);
+            frames.push(more.frame);
+        }
+        let standing = self.session.posture.borrow().standing;
+        if epoch < standing.epoch || standing.role == Role::Primary {
+            // Of one who does not know yet that it is primary no more.
+            return Ok(());
+        }
+        let (position, chain) = self.session.store.take(frames, shown).await?;
+        self.has(epoch, position, chain).await;
+        Ok(())
+    }
+
+    /// A message that is here already.
+    async fn already(&mut self) -> Result<Option<(u8, Bytes)>, SessionError> {
+        tokio::select! {
+            biased;
+            message = self.receiver.next() => Ok(Some(message?.ok_or(SessionError::Closed)?)),
+            () = std::future::ready(()) => Ok(None),
+        }
+    }
+
+    async fn has(&self, epoch: u64, position: Position, chain: crate::model::position::Chain) {
+        self.say.send(Said::Has { epoch, tip: Tip { position, chain } }).await.ok();
+    }
+
+    async fn take_rows(&mut self, payload: &[u8]) -> Result<(), SessionError> {
+        let part = wire::read_rows(payload)?;
+        if self.install.is_none() {
+            let (rows, parts) = mpsc::channel(AHEAD);
+            let (tell, done) = oneshot::channel();
+            let store = self.session.store.clone();
+            tokio::task::spawn(async move { tell.send(store.install(parts).await).ok() });
+            self.install = Some(Install { rows, done });
+        }
+        let is_last = matches!(part, Installing::Done(_));
+        let Some(install) = &mut self.install else { return Ok(()) };
+        // If it was refused, `done` says why.
+        let took = install.rows.send(part).await.is_ok();
+        if !is_last && took {
+            return Ok(());
+        }
+        let Install { rows, done } = self.install.take().expect("it was looked at right here");
+        drop(rows);
+        let gone = || OrderError::Closed("the store is closed".to_owned());
+        done.await.map_err(|_| gone())??;
+        let (position, chain) = self.session.store.journal_head();
+        let epoch = self.session.posture.borrow().standing.epoch;
+        self.has(epoch, position, chain).await;
+        tracing::info!(%position, "this node has all rows of the other");
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Messages as bytes. Kinds: 1 what is said, 2 a frame, 3 rows.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::SessionError;
+use crate::{
+    model::pair::talk::Said,
+    net::link::LinkSender,
+    store::{replicate::Installing, row::Row, row::head::HeadRow},
+};
+
+pub const SAID: u8 = 1;
+/// Epoch of the primary (8 bytes), last frame that is shown (8), how the frame is packed (1), frame.
+pub const FRAME: u8 = 2;
+pub const ROWS: u8 = 3;
+
+const PLAIN: u8 = 0;
+const LZ4: u8 = 1;
+/// From so many bytes on, packing a frame is quicker than sending it.
+const PACKED_FROM: usize = 32 << 10;
+/// What an unpacked frame may take.
+const FRAME_MAX: usize = 1 << 30;
+
+pub async fn say(sender: &mut LinkSender, said: &Said) -> Result<(), SessionError> {
+    let bytes = postcard::to_stdvec(said)?;
+    Ok(sender.send(SAID, &[&bytes]).await?)
+}
+
+pub async fn frame(
+    sender: &mut LinkSender,
+    epoch: u64,
+    shown: u64,
+    frame: &Bytes,
+) -> Result<(), SessionError> {
+    let (epoch, shown) = (epoch.to_be_bytes(), shown.to_be_bytes());
+    if frame.len() >= PACKED_FROM {
+        let packed = lz4_flex::compress_prepend_size(frame);
+        if packed.len() < frame.len() - frame.len() / 8 {
+            return Ok(sender.send(FRAME, &[&epoch, &shown, &[LZ4], &packed]).await?);
+        }
+    }
+    Ok(sender.send(FRAME, &[&epoch, &shown, &[PLAIN], frame]).await?)
+}
+
+/// A frame as it came.
+pub struct FrameCame {
+    pub epoch: u64,
+    pub shown: u64,
+    pub frame: Bytes,
+}
+
+pub fn read_frame(payload: &Bytes) -> Result<FrameCame, SessionError> {
+    let short = || SessionError::Unfit("a frame came without its head".to_owned());
+    let (epoch, rest) = payload.split_first_chunk().ok_or_else(short)?;
+    let (shown, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (&packing, packed) = rest.split_first().ok_or_else(short)?;
+    let frame = match packing {
+        PLAIN => payload.slice_ref(packed),
+        LZ4 => {
+            let unpacked = lz4_flex::block::uncompressed_size(packed)
+                .ok()
+                .filter(|(size, _)| *size <= FRAME_MAX)
+                .and_then(|(size, block)| lz4_flex::decompress(block, size).ok());
+            let garbled = || SessionError::Unfit("a frame cannot be unpacked".to_owned());
+            unpacked.ok_or_else(garbled)?.into()
+        }
+        other => return Err(SessionError::Unfit(format!("packing {other} is not known here"))),
+    };
+    let (epoch, shown) = (u64::from_be_bytes(*epoch), u64::from_be_bytes(*shown));
+    Ok(FrameCame { epoch, shown, frame })
+}
+
+/// [`Installing`] as it is sent.
+#[derive(Serialize, Deserialize)]
+enum Part {
+    Rows { table: u8, rows: Vec<(Bytes, Bytes)> },
+    Done(Vec<u8>),
+}
+
+pub async fn rows(sender: &mut LinkSender, rows: &Installing) -> Result<(), SessionError> {
+    let part = match rows {
+        Installing::Rows { table, rows } => Part::Rows { table: *table, rows: rows.clone() },
+        Installing::Done(head) => Part::Done(head.encode()),
+    };
+    let bytes = postcard::to_stdvec(&part)?;
+    Ok(sender.send(ROWS, &[&bytes]).await?)
+}
+
+pub fn read_rows(payload: &[u8]) -> Result<Installing, SessionError> {
+    Ok(match postcard::from_bytes(payload)? {
+        Part::Rows { table, rows } => Installing::Rows { table, rows },
+        Part::Done(head) => Installing::Done(
+            HeadRow::decode(&head).map_err(|error| SessionError::Unfit(error.to_string()))?,
+        ),
+    })
+}
