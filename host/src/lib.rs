@@ -10,6 +10,9 @@ pub mod runtime;
 pub mod delivery;
 pub mod upkeep;
 
+// The third of a pair.
+pub mod witness;
+
 // The house around it.
 pub mod node;
 pub mod control;

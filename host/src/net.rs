@@ -2,4 +2,5 @@
 
 pub mod http_client;
 pub mod http_server;
+pub mod listen_file;
 pub mod problem;
