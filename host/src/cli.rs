@@ -1,7 +1,7 @@
 //! What a person types: one file per command, all of them thin over the node's HTTP interface.
 //!
-//! Standard output is data, standard error everything else; `cli/exit.rs` holds the exit codes. Only `run`, `check` and the
-//! check at the end of `build` work in this process, through `cli/house.rs`.
+//! Standard output is data, standard error everything else; `cli/exit.rs` holds the exit codes. Only `run`, `witness`,
+//! `check` and the check at the end of `build` work in this process, through `cli/house.rs`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,6 +24,7 @@ mod messages;
 mod new;
 mod node_client;
 mod output;
+mod process;
 mod project;
 mod quantity;
 mod run;
@@ -35,6 +36,7 @@ mod state;
 mod status;
 mod table;
 mod target;
+mod witness;
 
 use exit::Failure;
 use output::{Format, Output};
@@ -69,6 +71,7 @@ enum Command {
     Settings(settings::Args),
     State(state::Args),
     Status(status::Args),
+    Witness(witness::Args),
     Completions(completions::Args),
 }
 
@@ -122,6 +125,7 @@ impl Command {
             Self::Settings(args) => block_on(settings::run(args, output)),
             Self::State(args) => block_on(state::run(args, output)),
             Self::Status(args) => block_on(status::run(args, output)),
+            Self::Witness(args) => witness::run(args, output),
             Self::Completions(args) => completions::run(&args, &mut Cli::command(), output),
         }
     }

@@ -12,6 +12,9 @@ pub mod upkeep;
 pub mod replication;
 pub mod takeover;
 
+// The third of a pair.
+pub mod witness;
+
 // The house around it.
 pub mod node;
 pub mod control;

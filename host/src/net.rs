@@ -3,6 +3,7 @@
 pub mod http_client;
 pub mod http_server;
 pub mod link;
+pub mod listen_file;
 pub mod problem;
 
 mod accept;

@@ -1,13 +1,7 @@
 //! The house: opens the store and wires the stages in the order a message meets them.
 
 use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
+    convert::Infallible, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
 };
 
 use axum::{Router, body::Body};
@@ -26,7 +20,7 @@ use crate::{
         webhook::{self, Webhooks},
     },
     model::clock::Clock,
-    net::{http_client, http_server},
+    net::{http_client, http_server, listen_file},
     runtime::{self, Engine},
     store::{self, Store},
     tasks::Tasks,
@@ -37,8 +31,6 @@ pub mod config;
 
 pub use config::Config;
 
-/// Where a node writes the address it listens on, in its folder.
-pub const LISTEN_FILE: &str = "listen";
 /// How long stopping waits for the stages.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -53,8 +45,8 @@ pub enum NodeError {
         "cannot listen on {address}: {source}; give --listen another address, or stop who has it"
     )]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("cannot write {}: {source}", file.display())]
-    Folder { file: PathBuf, source: io::Error },
+    #[error("cannot write into {}: {source}", dir.display())]
+    Folder { dir: PathBuf, source: io::Error },
     /// Nothing that was acknowledged is lost; what was not is refused.
     #[error(
         "the store failed and is closed: {0}; the node stops, so that nothing is accepted that cannot be kept"
@@ -138,7 +130,8 @@ impl Node {
         tasks.spawn("http", |stop| async move {
             http_server::serve(listener, service, stop, server).await;
         });
-        let listen_file = write_address(dir, address)?;
+        let listen_file = listen_file::write(dir, address)
+            .map_err(|source| NodeError::Folder { dir: dir.clone(), source })?;
         tracing::info!(%address, data_dir = %dir.display(), "ready");
         Ok(Self { address, store, tasks, listen_file })
     }
@@ -166,16 +159,6 @@ fn node_name(store: &Store) -> Result<String, NodeError> {
     let identity = store.read().and_then(|snapshot| snapshot.identity());
     let identity = identity.map_err(|error| NodeError::StoreFailed(error.to_string()))?;
     Ok(uuid::Uuid::from_bytes(identity.store_id).simple().to_string()[..8].to_owned())
-}
-
-fn write_address(dir: &Path, address: SocketAddr) -> Result<PathBuf, NodeError> {
-    let file = dir.join(LISTEN_FILE);
-    let temporary = dir.join("listen.tmp");
-    // Renamed into place, so that who waits for it reads all of it.
-    std::fs::write(&temporary, format!("{address}\n"))
-        .and_then(|()| std::fs::rename(&temporary, &file))
-        .map_err(|source| NodeError::Folder { file: file.clone(), source })?;
-    Ok(file)
 }
 
 fn store_config(config: &Config) -> store::Config {

@@ -22,6 +22,7 @@ mod schedules;
 mod store_at_start;
 mod tidy;
 mod timers;
+mod witness;
 
 /// The command under test.
 const TANDEM: tandem_tests::Program =

@@ -9,6 +9,7 @@ pub mod program;
 pub mod receiver;
 pub mod solution;
 pub mod wait;
+pub mod witness;
 
 pub use http::{Request, Response};
 pub use node::NodeUnderTest;
@@ -16,3 +17,4 @@ pub use program::Program;
 pub use receiver::{Answer, Receiver};
 pub use solution::Solution;
 pub use wait::{DEADLINE, wait_for, wait_until};
+pub use witness::WitnessUnderTest;

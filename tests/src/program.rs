@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::{NodeUnderTest, wait::DEADLINE};
+use crate::{NodeUnderTest, WitnessUnderTest, wait::DEADLINE};
 
 /// Where the command is. Cargo tells that only to integration tests, so they hand it in.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,10 @@ impl Program {
     /// A node with this `tandem.toml`.
     pub fn node_with(self, config: &str) -> NodeUnderTest {
         NodeUnderTest::start(self, config)
+    }
+
+    pub fn witness(self) -> WitnessUnderTest {
+        WitnessUnderTest::start(self)
     }
 
     /// A command without what the surroundings would tell it.

@@ -5,12 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     contract::manifest::{Manifest, parse},
+    net::listen_file,
     node::{Config, Node},
     runtime::{self, ComponentFault, Engine},
+    witness::{
+        register::{PAIRS_MAX, Register},
+        server,
+    },
 };
 
 use super::exit::Failure;
@@ -51,6 +56,29 @@ pub fn load_config(file: Option<&Path>, overrides: Overrides) -> Result<Config, 
 pub async fn run_node(config: &Config, stop: watch::Receiver<bool>) -> Result<(), Failure> {
     let failed = |e: crate::node::NodeError| Failure::failed("node", e.to_string());
     Node::start(config).await.map_err(failed)?.run(stop).await.map_err(failed)
+}
+
+/// Runs a witness until `stop` turns true and everything has stopped in order.
+pub async fn run_witness(
+    dir: &Path,
+    listen: SocketAddr,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let failed = |message: String| Failure::failed("witness", message);
+    let register = Register::open(dir, PAIRS_MAX).map_err(|e| failed(e.to_string()))?;
+    let bound = TcpListener::bind(listen).await;
+    let (address, listener) =
+        bound.and_then(|listener| Ok((listener.local_addr()?, listener))).map_err(|e| {
+            failed(format!(
+                "cannot listen on {listen}: {e}; give --listen another address, or stop who has it"
+            ))
+        })?;
+    let listen_file =
+        listen_file::write(dir, address).map_err(|e| Failure::file("write into", dir, &e))?;
+    tracing::info!(%address, data_dir = %dir.display(), "ready");
+    let ended = server::serve(listener, register, stop).await;
+    std::fs::remove_file(&listen_file).ok();
+    ended.map_err(|e| failed(e.to_string()))
 }
 
 /// Reads a manifest; every fault is shown where it is in the file `path`.

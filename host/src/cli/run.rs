@@ -1,16 +1,11 @@
 //! `tandem run`: a node in this process, until it is asked to stop.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf};
-
-use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
-
-use crate::node::config::{Log, LogFormat};
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    exit::{Exit, Failure},
+    exit::Failure,
     house::{self, Overrides},
-    signals::Signals,
+    process,
 };
 
 /// Run a node
@@ -44,59 +39,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let overrides = Overrides { data_dir: args.data_dir, listen: args.listen };
     let config = house::load_config(args.config.as_deref(), overrides)?;
-    start_log(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::failed("system", format!("cannot start threads: {e}")))?;
-    let ended = runtime.block_on(async {
-        let (stop, stopped) = watch::channel(false);
-        let signals = Signals::new()?;
-        if args.stop_with_stdin {
-            stop_with_stdin(stop.clone())?;
-        }
-        tokio::spawn(stop_with_signals(signals, stop));
-        house::run_node(&config, stopped).await
-    });
-    // A component that does not come back must not keep the process: the store is closed by now.
-    runtime.shutdown_background();
-    ended
-}
-
-fn start_log(log: &Log) {
-    let filter =
-        EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new(log.level.word()));
-    let colour = std::io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colour)
-        .with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-}
-
-/// The first Ctrl-C or SIGTERM stops in order, the second at once.
-async fn stop_with_signals(mut signals: Signals, stop: watch::Sender<bool>) {
-    signals.next().await;
-    stop.send_replace(true);
-    signals.next().await;
-    tracing::warn!("stopped at once");
-    std::process::exit(Exit::Failed.code().into());
-}
-
-fn stop_with_stdin(stop: watch::Sender<bool>) -> Result<(), Failure> {
-    // A thread of its own: a blocked read of tokio's would hold up the end of the runtime.
-    let thread = std::thread::Builder::new().name("stdin".to_owned());
-    let wait = move || {
-        // Whether it ends or breaks: whoever held it is gone.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        stop.send_replace(true);
-    };
-    thread
-        .spawn(wait)
-        .map(drop)
-        .map_err(|e| Failure::failed("system", format!("cannot start a thread: {e}")))
+    process::start_log(config.log.level.word(), config.log.format);
+    process::run_until_stopped(args.stop_with_stdin, |stop| async move {
+        house::run_node(&config, stop).await
+    })
 }

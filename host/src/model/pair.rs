@@ -4,22 +4,28 @@
 //! there is one. Data is safe without any clock: nothing is acknowledged before every node that is recorded as in sync
 //! has it, and only such a node may become primary.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::position::Position;
 
+mod hex;
 pub mod talk;
 
 /// A store's identity: of its data, not of a machine. A copy, a restored or a wiped store has another.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StoreId(pub [u8; 16]);
+pub struct StoreId(#[serde(with = "hex")] pub [u8; 16]);
 
 /// A pair's identity, made when the first of its nodes invites the second.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PairId(pub [u8; 16]);
+pub struct PairId(#[serde(with = "hex")] pub [u8; 16]);
+
+/// A text that is no identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an identity has 32 hexadecimal digits")]
+pub struct NoId;
 
 /// What a node is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,6 +43,7 @@ pub enum Role {
 
 /// Which stores have everything that was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum InSync {
     Only(StoreId),
     Both(StoreId, StoreId),
@@ -57,6 +64,7 @@ pub struct Record {
 
 /// What a node asks of the record. Each names what it knows, so that what comes late changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ask {
     Read,
     /// The first record of a pair.
@@ -118,11 +126,11 @@ impl Record {
             Ask::Acquire { candidate, seen_epoch, alone } => {
                 let granted = seen_epoch == now.epoch && now.in_sync.has(candidate);
                 let in_sync = if alone { InSync::Only(candidate) } else { now.in_sync };
-                let epoch = now.epoch + 1;
+                let epoch = now.epoch.checked_add(1)?;
                 granted.then_some(Self { epoch, owner: candidate, in_sync, version: 0, ..*now })
             }
             Ask::Seize { candidate, seen_epoch } => {
-                let epoch = now.epoch + 1;
+                let epoch = now.epoch.checked_add(1)?;
                 let in_sync = InSync::Only(candidate);
                 (seen_epoch == now.epoch).then_some(Self {
                     epoch,
@@ -138,7 +146,8 @@ impl Record {
             }
             Ask::Transfer { owner, epoch, version, to } => {
                 let granted = now.is(owner, epoch) && now.version == version && now.in_sync.has(to);
-                granted.then_some(Self { epoch: epoch + 1, owner: to, version: 0, ..*now })
+                let epoch = epoch.checked_add(1)?;
+                granted.then_some(Self { epoch, owner: to, version: 0, ..*now })
             }
             Ask::Note { owner, epoch, position } => {
                 let granted = now.is(owner, epoch) && position > now.noted;
@@ -187,6 +196,14 @@ impl fmt::Debug for StoreId {
 impl fmt::Display for PairId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for PairId {
+    type Err = NoId;
+
+    fn from_str(text: &str) -> Result<Self, NoId> {
+        hex::parse(text).map(Self)
     }
 }
 
@@ -265,6 +282,33 @@ mod tests {
         assert_eq!(Record::after(Some(&both), &transfer(0)), None);
         let solo = Record { in_sync: InSync::Only(A), ..both };
         assert_eq!(Record::after(Some(&solo), &transfer(1)), None);
+    }
+
+    #[test]
+    fn identities_are_digits_where_people_read() {
+        let text = r#"{"acquire":{"candidate":"01010101010101010101010101010101","seen_epoch":3,"alone":true}}"#;
+        let ask = Ask::Acquire { candidate: A, seen_epoch: 3, alone: true };
+        assert_eq!(serde_json::to_string(&ask).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Ask>(text).unwrap(), ask);
+        assert_eq!(postcard::to_stdvec(&A).unwrap(), [1; 16]);
+        assert_eq!(postcard::from_bytes::<StoreId>(&[1; 16]), Ok(A));
+
+        let pair = PairId([0xa5; 16]);
+        assert_eq!(pair.to_string().parse(), Ok(pair));
+        for wrong in
+            ["", "a5", "a5a5a5a5-a5a5-a5a5-a5a5-a5a5a5a5a5a5", "g5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"]
+        {
+            assert_eq!(wrong.parse::<PairId>(), Err(NoId), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_last_epoch_has_no_next() {
+        let last = Record { epoch: u64::MAX, ..record() };
+        let acquire = Ask::Acquire { candidate: A, seen_epoch: u64::MAX, alone: false };
+        assert_eq!(Record::after(Some(&last), &acquire), None);
+        let transfer = Ask::Transfer { owner: A, epoch: u64::MAX, version: 1, to: B };
+        assert_eq!(Record::after(Some(&last), &transfer), None);
     }
 
     #[test]
