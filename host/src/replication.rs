@@ -3,7 +3,11 @@
 //! [`feed`] gives the primary's frames, or, where no journal reaches, its rows; [`receive`] takes them on the standby.
 //! Which node is which is not decided here: [`Posture`] says it and may change while the link lasts.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -63,6 +67,29 @@ pub struct Session {
     pub set_aside: Arc<dyn SetAside>,
     /// Whoever decides on roles.
     pub heard: mpsc::Sender<Heard>,
+    /// Whoever wants to know the other node.
+    pub seen: Arc<watch::Sender<Option<Seen>>>,
+    /// Where the link comes from.
+    pub from: Option<IpAddr>,
+}
+
+/// The other node, as it introduced itself.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub hello: Hello,
+    pub from: Option<IpAddr>,
+    pub at: Instant,
+}
+
+impl Seen {
+    /// Where its web hooks are, as `host:port`.
+    pub fn hooks(&self) -> Option<String> {
+        match (self.hello.hooks.strip_prefix(':'), self.from) {
+            (None, _) => Some(self.hello.hooks.clone()),
+            (Some(port), Some(from)) => Some(SocketAddr::new(from, port.parse().ok()?).to_string()),
+            (Some(_), None) => None,
+        }
+    }
 }
 
 /// Why a session ended.

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
-use super::{Session, SessionError, wire};
+use super::{Seen, Session, SessionError, wire};
 use crate::{
     model::{
         pair::{
@@ -85,6 +88,9 @@ impl Hearing {
                     return Err(SessionError::Unfit(why));
                 }
                 self.tell(Heard::Hello(hello.clone())).await;
+                let Session { seen, from, .. } = &self.session;
+                let hello_seen = Seen { hello: (*hello).clone(), from: *from, at: Instant::now() };
+                seen.send_replace(Some(hello_seen));
                 self.introduce.send_replace(Some(*hello));
             }
             Said::Beat(beat) => {
