@@ -1,7 +1,7 @@
 //! What a person types: one file per command, all of them thin over the node's HTTP interface.
 //!
-//! Standard output is data, standard error everything else; `cli/exit.rs` holds the exit codes. Only `run`, `check` and the
-//! check at the end of `build` work in this process, through `cli/house.rs`.
+//! Standard output is data, standard error everything else; `cli/exit.rs` holds the exit codes. Only `run`, `check`, the
+//! check at the end of `build`, and what works on the keys of a pair do so in this process, through `cli/house.rs`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,6 +24,7 @@ mod messages;
 mod new;
 mod node_client;
 mod output;
+mod pair;
 mod project;
 mod quantity;
 mod run;
@@ -69,6 +70,7 @@ enum Command {
     Settings(settings::Args),
     State(state::Args),
     Status(status::Args),
+    Pair(pair::Args),
     Completions(completions::Args),
 }
 
@@ -122,6 +124,7 @@ impl Command {
             Self::Settings(args) => block_on(settings::run(args, output)),
             Self::State(args) => block_on(state::run(args, output)),
             Self::Status(args) => block_on(status::run(args, output)),
+            Self::Pair(args) => block_on(pair::run(args, output)),
             Self::Completions(args) => completions::run(&args, &mut Cli::command(), output),
         }
     }
