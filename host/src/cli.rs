@@ -1,7 +1,8 @@
 //! What a person types: one file per command, all of them thin over the node's HTTP interface.
 //!
 //! Standard output is data, standard error everything else; `cli/exit.rs` holds the exit codes. Only `run`, `witness`,
-//! `check` and the check at the end of `build` work in this process, through `cli/house.rs`.
+//! `check`, the check at the end of `build`, and what works on the keys of a pair do so in this process, through
+//! `cli/house.rs`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,6 +25,7 @@ mod messages;
 mod new;
 mod node_client;
 mod output;
+mod pair;
 mod process;
 mod project;
 mod quantity;
@@ -72,6 +74,7 @@ enum Command {
     State(state::Args),
     Status(status::Args),
     Witness(witness::Args),
+    Pair(pair::Args),
     Completions(completions::Args),
 }
 
@@ -126,6 +129,7 @@ impl Command {
             Self::State(args) => block_on(state::run(args, output)),
             Self::Status(args) => block_on(status::run(args, output)),
             Self::Witness(args) => witness::run(args, output),
+            Self::Pair(args) => block_on(pair::run(args, output)),
             Self::Completions(args) => completions::run(&args, &mut Cli::command(), output),
         }
     }

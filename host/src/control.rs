@@ -12,6 +12,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::{
     dispatch::Dispatch,
@@ -28,6 +29,7 @@ use crate::{
 mod letters;
 mod messages;
 mod metrics;
+pub mod pair;
 mod settings;
 mod solutions;
 mod state;
@@ -39,7 +41,9 @@ pub mod wire;
 pub struct House {
     pub store: Store,
     pub engine: Engine,
-    pub dispatch: Arc<Dispatch>,
+    /// While this node is primary.
+    pub dispatch: watch::Receiver<Option<Arc<Dispatch>>>,
+    pub pair: Option<pair::Pair>,
     pub clock: Clock,
     pub node: String,
     pub listen: String,
@@ -48,6 +52,9 @@ pub struct House {
 }
 
 type Shared = State<Arc<House>>;
+
+/// Asked of this node, and not of the primary.
+pub const PROMOTE: &str = "/api/v1/pair/promote";
 
 /// A deployment is a manifest and a component in base64.
 const DEPLOY_BYTES_MAX: usize = COMPONENT_BYTES_MAX / 3 * 4 + (1 << 20);
@@ -62,6 +69,9 @@ pub fn router(house: Arc<House>) -> Router {
         .route("/readyz", get(status::ready))
         .route("/metrics", get(metrics::show))
         .route("/api/v1/status", get(status::show))
+        .route("/api/v1/pair", get(pair::show))
+        .route("/api/v1/pair/switchover", post(pair::switch_over))
+        .route(PROMOTE, post(pair::promote))
         .route("/api/v1/solutions", get(solutions::list).post(solutions::deploy))
         .route("/api/v1/solutions/{name}", get(solutions::show).delete(solutions::remove))
         .route("/api/v1/solutions/{name}/pause", post(solutions::pause))

@@ -1,38 +1,27 @@
 //! The house: opens the store and wires the stages in the order a message meets them.
 
-use std::{
-    convert::Infallible, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use axum::{Router, body::Body};
-use bytes::Bytes;
-use http_body_util::{Either, Full};
-use hyper::{Request, Response, body::Incoming, service::Service};
 use tokio::{net::TcpListener, sync::watch};
-use tower_service::Service as _;
 
 use crate::{
     control::{self, House},
-    delivery,
-    dispatch::{self, Dispatch},
-    ingress::{
-        schedule,
-        webhook::{self, Webhooks},
-    },
+    ingress::webhook::{self, Webhooks},
     model::clock::Clock,
     net::{http_client, http_server, listen_file},
     runtime::{self, Engine},
     store::{self, Store},
     tasks::Tasks,
-    upkeep,
 };
 
 pub mod config;
+mod front;
+pub mod pair;
+mod term;
 
 pub use config::Config;
-
-/// How long stopping waits for the stages.
-const PATIENCE: Duration = Duration::from_secs(40);
+use front::Front;
+use term::{PATIENCE, Stages, Term};
 
 /// Why a node does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +36,12 @@ pub enum NodeError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot write into {}: {source}", dir.display())]
     Folder { dir: PathBuf, source: io::Error },
+    #[error(
+        "cannot listen on {address} for the other node: {source}; give `listen` in [pair] another address, or stop who has it"
+    )]
+    PairListen { address: SocketAddr, source: io::Error },
+    #[error("the pair cannot work: {0}")]
+    Pair(String),
     /// Nothing that was acknowledged is lost; what was not is refused.
     #[error(
         "the store failed and is closed: {0}; the node stops, so that nothing is accepted that cannot be kept"
@@ -60,6 +55,8 @@ pub struct Node {
     address: SocketAddr,
     store: Store,
     tasks: Tasks,
+    /// Without a pair; with one, the stages follow its roles.
+    term: Option<Term>,
     listen_file: PathBuf,
 }
 
@@ -82,45 +79,33 @@ impl Node {
             body_timeout: config.ingress.body_timeout,
         };
         let webhooks = Webhooks::new(&webhooks, store.clone(), clock.clone());
-        let dispatch = Dispatch::start(
-            &dispatch::Config {
-                threads: config.runtime.threads,
-                handlers: config.runtime.instances,
-            },
-            store.clone(),
-            Arc::new(engine.clone()),
-            clock.clone(),
-            &tasks,
-        );
-        tasks.spawn("schedules", {
-            let (store, clock) = (store.clone(), clock.clone());
-            |stop| schedule::run(store, clock, stop)
-        });
         let client = http_client::Client::new(&http_client::Config::default());
-        let outgoing = delivery::Config {
-            concurrency: config.delivery.concurrency,
-            per_target: config.delivery.per_target,
-        };
-        delivery::start(outgoing, store.clone(), client, clock.clone(), &tasks);
+        let stages = Stages::new(config, store.clone(), engine.clone(), client, clock.clone());
+        let (dispatch, dispatches) = watch::channel(None);
+        let mut term = None;
+        let mut pair = None;
+        if let Some(config) = &config.pair {
+            tasks.spawn("warm", |stop| term::keep_warm(stages.clone(), stop));
+            pair = Some(pair::start(config, dir, address, stages, dispatch, &tasks).await?);
+        } else {
+            let begun = stages.begin();
+            dispatch.send_replace(Some(begun.dispatch.clone()));
+            term = Some(begun);
+        }
 
-        let archive = upkeep::Config { live_bytes: config.store.live };
-        tasks.spawn("upkeep", {
-            let (store, clock) = (store.clone(), clock.clone());
-            move |stop| upkeep::run(archive, store, clock, stop)
-        });
-
+        let node = node_name(&store)?;
         let house = House {
             store: store.clone(),
             engine,
-            dispatch,
-            node: node_name(&store)?,
+            dispatch: dispatches,
+            pair: pair.as_ref().map(pair::Pair::control),
+            node: node.clone(),
             listen: address.to_string(),
             data_dir: dir.display().to_string(),
             started_ms: clock.now_ms(),
             clock,
         };
-        let service =
-            Front { webhooks: Arc::new(webhooks), router: control::router(Arc::new(house)) };
+        let service = Front::new(webhooks, control::router(Arc::new(house)), &node, pair);
         let server = http_server::Config {
             max_connections: config.ingress.max_connections,
             header_timeout: config.ingress.header_timeout,
@@ -133,7 +118,7 @@ impl Node {
         let listen_file = listen_file::write(dir, address)
             .map_err(|source| NodeError::Folder { dir: dir.clone(), source })?;
         tracing::info!(%address, data_dir = %dir.display(), "ready");
-        Ok(Self { address, store, tasks, listen_file })
+        Ok(Self { address, store, tasks, term, listen_file })
     }
 
     /// Where it listens.
@@ -148,7 +133,12 @@ impl Node {
             why = self.store.failed() => Err(NodeError::StoreFailed(why)),
         };
         tracing::info!("stopping: what has begun is finished first");
-        self.tasks.stop(PATIENCE).await;
+        let stages = async {
+            if let Some(term) = self.term {
+                term.end().await;
+            }
+        };
+        tokio::join!(self.tasks.stop(PATIENCE), stages);
         std::fs::remove_file(&self.listen_file).ok();
         outcome
     }
@@ -176,27 +166,5 @@ fn runtime_config(config: &Config) -> runtime::Config {
     runtime::Config {
         cache_dir: Some(config.data_dir.join("compiled")),
         instances: u32::try_from(config.runtime.instances).unwrap_or(u32::MAX),
-    }
-}
-
-/// The one listener: web hooks go to ingress, everything else to control.
-#[derive(Debug, Clone)]
-struct Front {
-    webhooks: Arc<Webhooks>,
-    router: Router,
-}
-
-impl Service<Request<Incoming>> for Front {
-    type Response = Response<Either<Full<Bytes>, Body>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path().starts_with(webhook::PREFIX) {
-            let webhooks = self.webhooks.clone();
-            return Box::pin(async move { Ok(webhooks.handle(request).await.map(Either::Left)) });
-        }
-        let mut router = self.router.clone();
-        Box::pin(async move { Ok(router.call(request).await?.map(Either::Right)) })
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Prob
             "tandem_attempts_stale_total",
             "counter",
             "Attempts run again because what they had read was written meanwhile.",
-            house.dispatch.stale_attempts(),
+            house.dispatch.borrow().as_ref().map_or(0, |dispatch| dispatch.stale_attempts()),
         ),
         (
             "tandem_deliveries_delivered_total",

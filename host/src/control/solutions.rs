@@ -49,7 +49,12 @@ pub(super) fn summaries(house: &House) -> Result<Vec<wire::SolutionSummary>, Rea
 
 fn summary(house: &House, solution: &Solution, load: Load) -> wire::SolutionSummary {
     let unavailable = || {
-        solution.manifest.as_ref().err().cloned().or_else(|| house.dispatch.condition(solution.no))
+        solution
+            .manifest
+            .as_ref()
+            .err()
+            .cloned()
+            .or_else(|| house.dispatch.borrow().as_ref()?.condition(solution.no))
     };
     let (state, reason) = match (&solution.paused, unavailable()) {
         (Some(reason), _) => ("paused", Some(reason.clone())),

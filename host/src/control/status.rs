@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use axum::{Json, extract::State};
 
-use super::{House, Shared, solutions, wire};
+use super::{House, Shared, pair, solutions, wire};
 use crate::{
+    model::pair::Role,
     net::problem::Problem,
     store::{
         ReadError, Snapshot,
@@ -30,7 +31,7 @@ pub(super) async fn show(State(house): Shared) -> Result<Json<wire::Status>, Pro
     Ok(Json(wire::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: house.node.clone(),
-        role: "primary".to_owned(),
+        role: house.pair.as_ref().map_or(Role::Primary, pair::Pair::role).word().to_owned(),
         epoch: load(&counters.epoch),
         seq: load(&counters.seq),
         started_ms: house.started_ms,
@@ -86,9 +87,12 @@ pub(super) fn dead(house: &House) -> Result<(u64, u64), ReadError> {
 }
 
 fn warnings(house: &House, solutions: &[wire::SolutionSummary]) -> Vec<String> {
-    let mut warnings = vec![
-        "This node has no standby: a receipt means one disk, and the loss of the disk loses messages.".to_owned(),
-    ];
+    let mut warnings = match &house.pair {
+        Some(pair) => pair.warnings(),
+        None => vec![
+            "This node has no standby: a receipt means one disk, and the loss of the disk loses messages.".to_owned(),
+        ],
+    };
     if let Some(free) = house.store.disk_low() {
         warnings.push(format!(
             "The disk is nearly full ({} MiB left): new messages are refused with 507.",

@@ -320,3 +320,64 @@ pub struct Problem {
     /// The stable code, e.g. `unknown-solution`.
     pub code: String,
 }
+
+/// A pair, as one of its nodes sees it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pair {
+    pub node: String,
+    /// `primary`, `standby` or `starting`.
+    pub role: String,
+    pub is_main: bool,
+    pub epoch: u64,
+    /// On a primary: `both`, `alone`, `joining` or `shrinking`.
+    pub sync: Option<String>,
+    pub handing_over: bool,
+    /// The last frame here.
+    pub head: u64,
+    /// On a primary: the last frame there.
+    pub peer_has: Option<u64>,
+    pub record: Option<Record>,
+    /// `none`, `answers` or `silent`.
+    pub witness: String,
+    /// What happens when a node is gone.
+    pub policy: String,
+    pub peer: Option<Peer>,
+    pub warnings: Vec<String>,
+}
+
+/// Who may be primary.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub epoch: u64,
+    pub owner: String,
+    pub in_sync: Vec<String>,
+    pub version: u64,
+}
+
+/// The other node, as it was last heard.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Peer {
+    pub node: String,
+    pub role: String,
+    pub epoch: u64,
+    pub is_main: bool,
+    pub linked: bool,
+    pub heard_ms_ago: u64,
+    /// Where its web hooks are, as `host:port`.
+    pub hooks: Option<String>,
+    pub program: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Promote {
+    /// Even if messages that have receipts are lost.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Roles have changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Switched {
+    pub epoch: u64,
+    pub took_ms: u64,
+}

@@ -1,12 +1,12 @@
 //! `POST /hooks/{solution}/{source}`: kept before it is acknowledged.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
-    body::{Body, Incoming},
+    body::Body,
     header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -87,6 +87,11 @@ pub struct Webhooks {
     not_believed: SeldomLog,
 }
 
+/// A body as it comes: from a sender, or from the other node.
+pub trait Incoming: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send {}
+
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send> Incoming for B {}
+
 impl Webhooks {
     pub fn new(config: &Config, store: Store, clock: Clock) -> Self {
         // The largest body must fit.
@@ -105,11 +110,14 @@ impl Webhooks {
     }
 
     /// Answers a request whose path begins with [`PREFIX`].
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn handle<B: Incoming>(&self, request: Request<B>) -> Response<Full<Bytes>> {
         self.accept(request).await.unwrap_or_else(Problem::into_response)
     }
 
-    async fn accept(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn accept<B: Incoming>(
+        &self,
+        request: Request<B>,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
         if request.method() != Method::POST {
             let mut response = Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -311,7 +319,7 @@ fn too_large(max_body: u64) -> Problem {
     )
 }
 
-async fn receive(body: Incoming, max_body: u64, timeout: Duration) -> Result<Bytes, Problem> {
+async fn receive(body: impl Incoming, max_body: u64, timeout: Duration) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }

@@ -19,7 +19,7 @@ use crate::{
 
 mod pair;
 
-pub use pair::{Failback, Mode, Pair, WithoutWitness, Witness};
+pub use pair::{Failback, Mode, Pair, WithoutWitness, Witness, read_endpoint};
 
 /// The file that is read if it is there and no other is named.
 pub const FILE: &str = "tandem.toml";

@@ -2,10 +2,10 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, atomic::{AtomicBool, Ordering}},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use super::{
     term::{Stages, Term},
 };
 use crate::{
+    control,
     dispatch::Dispatch,
     durability::Gate,
     model::{
@@ -63,6 +64,41 @@ pub struct Pair {
     pub events: mpsc::Sender<Event>,
 }
 
+impl Pair {
+    /// What operators see of it.
+    pub fn control(&self) -> control::pair::Pair {
+        control::pair::Pair {
+            is_main: self.config.main,
+            policy: policy(&self.config),
+            view: self.view.clone(),
+            seen: self.seen.clone(),
+            serving: self.serving.clone(),
+            events: self.events.clone(),
+        }
+    }
+}
+
+/// What happens when a node is gone, in a sentence.
+fn policy(config: &config::Pair) -> String {
+    let silence = config.interval * (config.retries + 1);
+    let who = match (&config.witness, config.without_witness) {
+        (Some(_), _) => format!(
+            "the standby takes over after {silence:?} of silence, at once after a crash, if the witness lets it: there are never two"
+        ),
+        (None, WithoutWitness::Act) => format!(
+            "the standby takes over after {silence:?} of silence, at once after a crash; without a witness both nodes act while only the link between them is cut"
+        ),
+        (None, WithoutWitness::AcceptOnly | WithoutWitness::Manual) => {
+            "the standby takes over when an operator says so (`tandem pair promote`)".to_owned()
+        }
+    };
+    let alone = match config.mode {
+        Mode::Auto => "the primary goes on alone without a standby, and its receipts say so",
+        Mode::Strict => "without a standby in sync the primary accepts nothing",
+    };
+    format!("{who}; {alone}")
+}
+
 /// All that the pair's tasks share.
 struct Wiring {
     config: Arc<config::Pair>,
@@ -71,7 +107,6 @@ struct Wiring {
     trust: Trust,
     session: Session,
     clock: Clock,
-    seen: Arc<watch::Sender<Option<Seen>>>,
 }
 
 /// Starts the pair's tasks. `hooks` is where this node listens for senders.
@@ -151,7 +186,7 @@ pub(super) async fn start(
     };
     let set_aside = Arc::new(Quarantine { dir: data_dir.to_owned() });
     let session =
-        Session { own, store, gate, posture, set_aside, heard, seen: seen.clone() };
+        Session { own, store, gate, posture, set_aside, heard, seen: seen.clone(), from: None };
     let wiring = Wiring {
         config: config.clone(),
         folder,
@@ -159,20 +194,25 @@ pub(super) async fn start(
         trust,
         session,
         clock: stages.clock.clone(),
-        seen: seen.clone(),
     };
-    let inviting = { let (folder, clock) = (wiring.folder.clone(), wiring.clock.clone()); Arc::new(move || folder.is_inviting(clock.now_ms())) };
+    let inviting = {
+        let (folder, clock) = (wiring.folder.clone(), wiring.clock.clone());
+        Arc::new(move || folder.is_inviting(clock.now_ms()))
+    };
     let acceptor = AcceptorConfig { is_inviting: inviting, ..AcceptorConfig::default() };
     let acceptor = Acceptor::bind(config.listen, &wiring.identity, &wiring.trust, acceptor)
         .await
         .map_err(|source| NodeError::PairListen { address: config.listen, source })?;
     let address = acceptor.local_address().unwrap_or(config.listen);
-    tracing::info!(%address, main = config.main, "waiting for the other node");
+    let policy = policy(&config);
+    tracing::info!(%address, main = config.main, policy, "waiting for the other node");
     tasks.spawn("link", |stop| wiring.run(acceptor, stop));
     tasks.spawn("stages", {
         let (config, view) = (config.clone(), view.clone());
         let events = events.clone();
-        move |stop| run_stages(stages, dispatch, serving_sender, wanted, (config, view, events), stop)
+        move |stop| {
+            run_stages(stages, dispatch, serving_sender, wanted, (config, view, events), stop)
+        }
     });
     let seen = seen.subscribe();
     Ok(Pair { config, view, seen, serving, events })
@@ -329,7 +369,9 @@ impl Wiring {
             Arrival::Peer(link) => Some(link),
             Arrival::Stranger(stranger) => {
                 match keys::answer_join(stranger, &self.folder, &self.clock).await {
-                    Ok(joined) => tracing::info!(address = joined.address, "a node has joined this pair"),
+                    Ok(joined) => {
+                        tracing::info!(address = joined.address, "a node has joined this pair")
+                    }
                     Err(error) => tracing::warn!(%error, "somebody tried to join this pair"),
                 }
                 self.trust.replace(pins(&self.folder));

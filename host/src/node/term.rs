@@ -40,7 +40,13 @@ pub(super) struct Term {
 }
 
 impl Stages {
-    pub fn new(config: &Config, store: Store, engine: Engine, client: Client, clock: Clock) -> Self {
+    pub fn new(
+        config: &Config,
+        store: Store,
+        engine: Engine,
+        client: Client,
+        clock: Clock,
+    ) -> Self {
         Self {
             dispatch: dispatch::Config {
                 threads: config.runtime.threads,

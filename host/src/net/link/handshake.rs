@@ -37,8 +37,10 @@ pub(super) struct Shaken {
     pub local_address: SocketAddr,
 }
 
-/// In TLS 1.3 who dials is done before its key has been looked at: this says that it was.
+/// In TLS 1.3 who dials is done before its key has been looked at: the first byte says what came of that.
 const COME_IN: u8 = 1;
+/// Its key would do to join, and not for what it wants.
+const NOT_PINNED: u8 = 0;
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 impl Purpose {
@@ -95,12 +97,14 @@ pub(super) async fn dial(
         let of_handshake = |error| LinkError::of_handshake(&error, name(), own);
         let stream = tls.connect(server, stream).await.map_err(of_handshake)?;
         let mut stream = TlsStream::from(stream);
-        let word = stream.read_u8().await.map_err(of_handshake)?;
-        if word != COME_IN {
-            let reason = format!("its first byte is {word}");
-            return Err(LinkError::Foreign { address: name(), reason });
+        match stream.read_u8().await.map_err(of_handshake)? {
+            COME_IN => Shaken::new(stream, name()),
+            NOT_PINNED => Err(LinkError::NotTrustedThere { address: name(), own }),
+            word => {
+                let reason = format!("its first byte is {word}");
+                Err(LinkError::Foreign { address: name(), reason })
+            }
         }
-        Shaken::new(stream, name())
     };
     let late = |_| LinkError::TimedOut { address: name(), after: timeout };
     tokio::time::timeout(timeout, dialled).await.map_err(late)?
@@ -118,15 +122,17 @@ pub(super) async fn welcome(
     let of_handshake = |error| LinkError::of_handshake(&error, from.to_string(), own);
     let stream = tls.accept(stream).await.map_err(of_handshake)?;
     let mut shaken = Shaken::new(stream.into(), from.to_string())?;
-    if shaken.purpose == Purpose::Pair && !is_trusted(shaken.peer) {
-        return Err(LinkError::NotTrusted { address: from.to_string(), seen: shaken.peer });
-    }
+    let is_let_in = shaken.purpose == Purpose::Join || is_trusted(shaken.peer);
     let said = async {
-        shaken.stream.write_u8(COME_IN).await?;
+        shaken.stream.write_u8(if is_let_in { COME_IN } else { NOT_PINNED }).await?;
         shaken.stream.flush().await
     };
     said.await.map_err(|error| LinkError::closed(&error))?;
-    Ok(shaken)
+    if is_let_in {
+        return Ok(shaken);
+    }
+    let _ = shaken.stream.shutdown().await;
+    Err(LinkError::NotTrusted { address: from.to_string(), seen: shaken.peer })
 }
 
 impl Shaken {

@@ -3,8 +3,9 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rcgen::KeyPair;
 use rustls::{
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
 use serde::{Deserialize, Serialize};
@@ -23,47 +24,48 @@ pub struct Identity {
     fingerprint: Fingerprint,
 }
 
-/// Why these are no identity.
+/// Why a text is no key of a node.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error("this is no private key in PEM: {0}")]
     Key(rustls::pki_types::pem::Error),
-    #[error("this is no certificate in PEM: {0}")]
-    Certificate(rustls::pki_types::pem::Error),
-    #[error("key and certificate do not go together: {0}")]
-    Together(rustls::Error),
+    #[error("this is no Ed25519 key: {0}")]
+    Kind(rcgen::Error),
 }
 
 impl Identity {
     /// A new key, that no other node has.
     pub fn generate() -> Self {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("ring makes such keys");
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("ring makes such keys");
+        Self::certify(&key).expect("the key is good")
+    }
+
+    /// With a certificate made for it. What a certificate says but the key counts for nothing, so any will do.
+    fn certify(key: &KeyPair) -> Result<Self, rcgen::Error> {
         let mut parameters = rcgen::CertificateParams::default();
-        // Whose key this is says the pin; a date would only make a pair stop one day.
+        // A date would only make a pair stop one day.
         parameters.not_after = rcgen::date_time_ymd(9999, 12, 31);
         parameters.distinguished_name.push(rcgen::DnType::CommonName, "tandem node");
-        let certificate = parameters.self_signed(&key).expect("the parameters are ours");
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("it was made as PKCS#8");
-        Self::new(key, certificate.der().clone()).expect("they were made for each other")
+        let certificate = parameters.self_signed(key)?;
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        Ok(Self::new(key.into(), certificate.der().clone()).expect("they were made for each other"))
+    }
+
+    /// From what [`Self::key_pem`] wrote.
+    pub fn of_key(key: &str) -> Result<Self, IdentityError> {
+        let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(IdentityError::Key)?;
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519);
+        key.and_then(|key| Self::certify(&key)).map_err(IdentityError::Kind)
     }
 
     fn new(
         key: PrivateKeyDer<'static>,
         certificate: CertificateDer<'static>,
-    ) -> Result<Self, IdentityError> {
-        let fingerprint = Fingerprint::of(&certificate).map_err(IdentityError::Together)?;
+    ) -> Result<Self, rustls::Error> {
+        let fingerprint = Fingerprint::of(&certificate)?;
         let ring = rustls::crypto::ring::default_provider();
-        let certified = CertifiedKey::from_der(vec![certificate], key.clone_key(), &ring)
-            .map_err(IdentityError::Together)?;
+        let certified = CertifiedKey::from_der(vec![certificate], key.clone_key(), &ring)?;
         Ok(Self { certified: Arc::new(certified), key: Arc::new(key), fingerprint })
-    }
-
-    /// What [`Self::key_pem`] and [`Self::certificate_pem`] wrote.
-    pub fn from_pem(key: &str, certificate: &str) -> Result<Self, IdentityError> {
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(IdentityError::Key)?;
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
-            .map_err(IdentityError::Certificate)?;
-        Self::new(key, certificate)
     }
 
     /// To be kept from everybody.
@@ -163,16 +165,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_survives_its_files() {
+    fn an_identity_survives_its_file() {
         let identity = Identity::generate();
-        let again = Identity::from_pem(&identity.key_pem(), &identity.certificate_pem()).unwrap();
+        let again = Identity::of_key(&identity.key_pem()).unwrap();
         assert_eq!(again.fingerprint(), identity.fingerprint());
-        let other = Identity::generate();
-        assert_ne!(other.fingerprint(), identity.fingerprint());
-        let mixed = Identity::from_pem(&identity.key_pem(), &other.certificate_pem());
-        assert!(mixed.unwrap_err().to_string().contains("do not go together"));
-        let none = Identity::from_pem(&identity.certificate_pem(), &identity.certificate_pem());
-        assert!(matches!(none.unwrap_err(), IdentityError::Key(_)));
+        assert_ne!(Identity::generate().fingerprint(), identity.fingerprint());
+        assert!(matches!(
+            Identity::of_key(&identity.certificate_pem()),
+            Err(IdentityError::Key(_))
+        ));
+        let other_kind = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let other_kind = pem("PRIVATE KEY", other_kind.serialized_der());
+        assert!(matches!(Identity::of_key(&other_kind), Err(IdentityError::Kind(_))));
         assert!(!format!("{identity:?}").contains("PRIVATE"));
     }
 

@@ -130,7 +130,8 @@ fn read_without_witness(table: &mut Table<'_>) -> WithoutWitness {
     table.one_of("without_witness", &words).unwrap_or(WithoutWitness::Act)
 }
 
-fn read_endpoint(text: &str) -> Result<String, String> {
+/// Reads `host:port`; what the host is called is not looked up.
+pub fn read_endpoint(text: &str) -> Result<String, String> {
     let right = text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
     });

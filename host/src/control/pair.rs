@@ -1,0 +1,201 @@
+//! The pair, as an operator sees it, and what an operator asks of it.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State, http::StatusCode};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{Body, Shared, wire};
+use crate::{
+    model::pair::{InSync, Role},
+    net::problem::Problem,
+    replication::Seen,
+    takeover::{
+        View,
+        step::{Event, Handover, Phase, Sync},
+    },
+};
+
+/// How long changing roles may take before it is said that it did not work.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// What is known of the pair, and where to ask for something.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    pub is_main: bool,
+    /// What happens without a primary, in a sentence.
+    pub policy: String,
+    pub view: watch::Receiver<View>,
+    pub seen: watch::Receiver<Option<Seen>>,
+    pub serving: watch::Receiver<bool>,
+    pub events: mpsc::Sender<Event>,
+}
+
+fn pair(house: &super::House) -> Result<&Pair, Problem> {
+    house.pair.as_ref().ok_or_else(|| {
+        let detail = "this node is alone: its configuration has no [pair]";
+        Problem::new(StatusCode::CONFLICT, "no-pair", detail)
+    })
+}
+
+pub(super) async fn show(State(house): Shared) -> Result<Json<wire::Pair>, Problem> {
+    Ok(Json(describe(pair(&house)?)))
+}
+
+impl Pair {
+    pub(super) fn role(&self) -> Role {
+        self.view.borrow().state.role()
+    }
+
+    /// What an operator should know.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let view = self.view.borrow();
+        let mut warnings = Vec::new();
+        if let Phase::Primary(leading) = &view.state.phase
+            && leading.sync != Sync::Both
+        {
+            warnings.push(
+                "The other node is not in sync: a receipt means one disk, and the other cannot take over."
+                    .to_owned(),
+            );
+        }
+        if view.state.witness_silent {
+            warnings.push(
+                "The witness does not answer: nothing stops, but no node can take over.".to_owned(),
+            );
+        }
+        if matches!(view.state.phase, Phase::Starting { .. } | Phase::Candidate) {
+            warnings.push("No node is primary as far as this one knows: messages wait.".to_owned());
+        }
+        warnings
+    }
+}
+
+fn describe(pair: &Pair) -> wire::Pair {
+    let view = pair.view.borrow().clone();
+    let state = &view.state;
+    let (sync, handing_over) = match &state.phase {
+        Phase::Primary(leading) => {
+            let sync = match leading.sync {
+                Sync::Both => "both",
+                Sync::Alone => "alone",
+                Sync::Joining { .. } => "joining",
+                Sync::Shrinking => "shrinking",
+            };
+            (Some(sync.to_owned()), leading.handover != Handover::No)
+        }
+        _ => (None, false),
+    };
+    let seen = pair.seen.borrow().clone();
+    let now = view.facts.now;
+    let peer = state.peer.as_ref().map(|peer| wire::Peer {
+        node: peer.store.to_string(),
+        role: peer.standing.role.word().to_owned(),
+        epoch: peer.standing.epoch,
+        is_main: peer.is_main,
+        linked: peer.is_up,
+        heard_ms_ago: u64::try_from(now.saturating_sub(peer.heard).as_millis()).unwrap_or(u64::MAX),
+        hooks: seen.as_ref().and_then(Seen::hooks),
+        program: seen.as_ref().map(|seen| seen.hello.program.clone()),
+    });
+    wire::Pair {
+        node: state.rules.me.to_string(),
+        role: state.role().word().to_owned(),
+        is_main: pair.is_main,
+        epoch: state.standing().epoch,
+        sync,
+        handing_over,
+        head: view.facts.head,
+        peer_has: (view.facts.peer_has > 0).then_some(view.facts.peer_has),
+        record: state.kept.record.map(|record| wire::Record {
+            epoch: record.epoch,
+            owner: record.owner.to_string(),
+            in_sync: match record.in_sync {
+                InSync::Only(one) => vec![one.to_string()],
+                InSync::Both(one, other) => vec![one.to_string(), other.to_string()],
+            },
+            version: record.version,
+        }),
+        witness: match (state.rules.has_witness, state.witness_silent) {
+            (false, _) => "none".to_owned(),
+            (true, false) => "answers".to_owned(),
+            (true, true) => "silent".to_owned(),
+        },
+        policy: pair.policy.clone(),
+        peer,
+        warnings: pair.warnings(),
+    }
+}
+
+/// Exchanges the roles; answers when the other node has taken over.
+pub(super) async fn switch_over(State(house): Shared) -> Result<Json<wire::Switched>, Problem> {
+    let pair = pair(&house)?;
+    let refuse = |why: &str| {
+        let detail = format!("{why}; `tandem pair status` shows how the nodes are");
+        Problem::new(StatusCode::CONFLICT, "no-switchover", detail)
+    };
+    match &pair.view.borrow().state.phase {
+        Phase::Primary(leading) if leading.sync == Sync::Both => {}
+        Phase::Primary(_) => return Err(refuse("the other node is not in sync")),
+        _ => return Err(refuse("this node is not primary")),
+    }
+    let began = Instant::now();
+    let mut view = pair.view.clone();
+    pair.events.send(Event::Switchover).await.map_err(|_| refuse("this node is stopping"))?;
+    let changed = view.wait_for(|view| {
+        let peer = view.state.peer.as_ref();
+        view.state.role() == Role::Standby
+            && peer.is_some_and(|peer| peer.standing.role == Role::Primary)
+    });
+    match tokio::time::timeout(PATIENCE, changed).await {
+        Ok(Ok(view)) => Ok(Json(wire::Switched {
+            epoch: view.standing().epoch,
+            took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })),
+        _ => Err(refuse("the other node has not taken over")),
+    }
+}
+
+/// Makes this node primary although the other does not say so.
+pub(super) async fn promote(
+    State(house): Shared,
+    Body(wire::Promote { force }): Body<wire::Promote>,
+) -> Result<Json<wire::Switched>, Problem> {
+    let pair = pair(&house)?;
+    let refuse = |why: String| Problem::new(StatusCode::CONFLICT, "no-promotion", why);
+    {
+        let view = pair.view.borrow();
+        let state = &view.state;
+        if state.role() == Role::Primary {
+            return Err(refuse("this node is primary".to_owned()));
+        }
+        if state.peer.as_ref().is_some_and(|peer| peer.is_up) && !force {
+            return Err(refuse(
+                "the other node is there; `tandem pair switchover` exchanges the roles".to_owned(),
+            ));
+        }
+        let in_sync = state.kept.record.is_some_and(|record| record.in_sync.has(state.rules.me));
+        if !in_sync && !force {
+            return Err(refuse(
+                "this node was not in sync when it last heard of the other, so it may lack messages that have receipts; \
+                 with --allow-data-loss it becomes primary all the same"
+                    .to_owned(),
+            ));
+        }
+    }
+    let began = Instant::now();
+    let mut view = pair.view.clone();
+    let stopping = |_| refuse("this node is stopping".to_owned());
+    pair.events.send(Event::Promote { force }).await.map_err(stopping)?;
+    let changed = view.wait_for(|view| view.state.role() == Role::Primary);
+    match tokio::time::timeout(PATIENCE, changed).await {
+        Ok(Ok(view)) => Ok(Json(wire::Switched {
+            epoch: view.standing().epoch,
+            took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })),
+        _ => Err(refuse("who keeps the record did not let this node become primary".to_owned())),
+    }
+}

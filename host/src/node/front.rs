@@ -1,0 +1,240 @@
+//! The one listener: web hooks go to ingress, everything else to control; what only a primary can do goes to the one there
+//! is.
+
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::uri::{Authority, PathAndQuery, Scheme, Uri},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Either, Full, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, HOST, HeaderName, HeaderValue},
+    service::Service,
+};
+use hyper_util::{
+    client::legacy::{Client as Pool, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::time::Instant;
+use tower_service::Service as _;
+
+use super::pair::Pair;
+use crate::{
+    control,
+    ingress::webhook::{self, Webhooks},
+    model::{limits, pair::Role},
+    net::problem::Problem,
+};
+
+/// Said by a node that passes a request on: it goes no further.
+const FORWARDED: HeaderName = HeaderName::from_static("tandem-forwarded");
+const NODE: HeaderName = HeaderName::from_static("tandem-node");
+const EPOCH: HeaderName = HeaderName::from_static("tandem-epoch");
+
+/// While roles change, senders wait this long for a primary.
+const HOLD: Duration = Duration::from_secs(15);
+/// For the primary's answer. Senders may wait a minute for a reply.
+const ANSWER: Duration = Duration::from_secs(90);
+/// A body that is passed on.
+const BODY_MAX: u64 = limits::BODY_BYTES_MAX * 8;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+type Came = Either<Incoming, Full<Bytes>>;
+type Answer = Response<Either<Full<Bytes>, Body>>;
+
+#[derive(Debug, Clone)]
+pub(super) struct Front {
+    webhooks: Arc<Webhooks>,
+    router: Router,
+    node: HeaderValue,
+    pair: Option<Pair>,
+    /// To the other node.
+    pool: Pool<HttpConnector, Full<Bytes>>,
+}
+
+impl Front {
+    pub fn new(webhooks: Webhooks, router: Router, node: &str, pair: Option<Pair>) -> Self {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(Duration::from_secs(1)));
+        Self {
+            webhooks: Arc::new(webhooks),
+            router,
+            node: HeaderValue::from_str(node).expect("hexadecimal digits"),
+            pair,
+            pool: Pool::builder(TokioExecutor::new()).build(http),
+        }
+    }
+
+    async fn answer(mut self, request: Request<Incoming>) -> Answer {
+        let request = request.map(Either::Left);
+        let Some(pair) = self.pair.clone() else { return self.here(request).await };
+        let mut answer = if needs_primary(&request) {
+            match self.at_the_primary(&pair, request).await {
+                Ok(answer) => answer,
+                Err(problem) => problem.into_response().map(Either::Left),
+            }
+        } else {
+            self.here(request).await
+        };
+        let headers = answer.headers_mut();
+        // One that was passed on says who has answered.
+        if !headers.contains_key(&NODE) {
+            headers.insert(NODE, self.node.clone());
+            headers.insert(EPOCH, pair.view.borrow().standing().epoch.into());
+        }
+        answer
+    }
+
+    /// Answers on this node.
+    async fn here(&mut self, request: Request<Came>) -> Answer {
+        if request.uri().path().starts_with(webhook::PREFIX) {
+            return self.webhooks.handle(request).await.map(Either::Left);
+        }
+        let Ok(answer) = self.router.call(request).await;
+        answer.map(Either::Right)
+    }
+
+    /// Answers here if this node is primary, else has the primary answer. While there is none it waits for one.
+    async fn at_the_primary(
+        &mut self,
+        pair: &Pair,
+        mut request: Request<Came>,
+    ) -> Result<Answer, Problem> {
+        let until = Instant::now() + HOLD;
+        let is_forwarded = request.headers().contains_key(&FORWARDED);
+        let (mut view, mut seen, mut serving) =
+            (pair.view.clone(), pair.seen.clone(), pair.serving.clone());
+        loop {
+            if *serving.borrow_and_update() {
+                return Ok(self.here(request).await);
+            }
+            let primary = seen.borrow_and_update().as_ref().and_then(|seen| seen.hooks());
+            let is_there = view
+                .borrow_and_update()
+                .state
+                .peer
+                .as_ref()
+                .is_some_and(|peer| peer.is_up && peer.standing.role == Role::Primary);
+            if let (Some(primary), true, false) = (primary, is_there, is_forwarded) {
+                let (again, why) = match self.pass_on(request, &primary).await? {
+                    Passed::Answered(answer) => return Ok(answer),
+                    Passed::NotReached { request, why } => (request, why),
+                };
+                tracing::debug!(why, "the primary cannot be reached");
+                request = again;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let changed = async {
+                tokio::select! {
+                    _ = view.changed() => {}
+                    _ = seen.changed() => {}
+                    _ = serving.changed() => {}
+                }
+            };
+            if tokio::time::timeout_at(until, changed).await.is_err() {
+                let status = if is_forwarded {
+                    StatusCode::MISDIRECTED_REQUEST
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                let detail = "no node of this pair is primary now, as far as this one knows; send again, with an \
+                              idempotency key if it must not come twice";
+                return Err(Problem::new(status, "not-primary", detail).retry_after(RETRY_AFTER));
+            }
+        }
+    }
+
+    async fn pass_on(&self, request: Request<Came>, primary: &str) -> Result<Passed, Problem> {
+        let (mut head, body) = request.into_parts();
+        let most = usize::try_from(BODY_MAX).unwrap_or(usize::MAX);
+        let body = Limited::new(body, most).collect().await.map_err(|error| {
+            let detail =
+                format!("the body did not come, or has more than {BODY_MAX} bytes: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, "body-broken", detail)
+        })?;
+        let body = body.to_bytes();
+        let unreachable = |error: String| {
+            Problem::new(StatusCode::BAD_GATEWAY, "primary-unreachable", error)
+                .retry_after(RETRY_AFTER)
+        };
+        let uri = head.uri.clone();
+        head.uri =
+            at(&uri, primary).ok_or_else(|| unreachable(format!("{primary} is no address")))?;
+        head.headers.remove(HOST);
+        head.headers.remove(CONNECTION);
+        head.headers.insert(FORWARDED, self.node.clone());
+        let sent = Request::from_parts(head.clone(), Full::new(body.clone()));
+        match tokio::time::timeout(ANSWER, self.pool.request(sent)).await {
+            Ok(Ok(answer)) => {
+                // The other stepped down meanwhile, and kept nothing.
+                let (mut head, body) = answer.into_parts();
+                head.headers.remove(CONNECTION);
+                Ok(Passed::Answered(Response::from_parts(head, Either::Right(Body::new(body)))))
+            }
+            Ok(Err(error)) if error.is_connect() => {
+                head.uri = uri;
+                head.headers.remove(&FORWARDED);
+                let request = Request::from_parts(head, Either::Right(Full::new(body)));
+                Ok(Passed::NotReached { request, why: error.to_string() })
+            }
+            Ok(Err(error)) => Err(unreachable(format!(
+                "the primary at {primary} went away while it answered ({error}): whether it kept the message is not \
+                 known; send again, with an idempotency key if it must not come twice"
+            ))),
+            Err(_) => Err(unreachable(format!(
+                "the primary at {primary} did not answer within {ANSWER:?}: whether it kept the message is not known"
+            ))),
+        }
+    }
+}
+
+enum Passed {
+    Answered(Answer),
+    /// Nothing was sent.
+    NotReached {
+        request: Request<Came>,
+        why: String,
+    },
+}
+
+/// The same path on another node.
+fn at(uri: &Uri, authority: &str) -> Option<Uri> {
+    let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority.parse::<Authority>().ok()?)
+        .path_and_query(path)
+        .build()
+        .ok()
+}
+
+/// Looking works on both nodes, and what concerns a node itself on that node.
+fn needs_primary<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
+    if path.starts_with(webhook::PREFIX) {
+        return true;
+    }
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    changes && path != control::PROMOTE
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if self.pair.is_none() && request.uri().path().starts_with(webhook::PREFIX) {
+            let webhooks = self.webhooks.clone();
+            return Box::pin(async move { Ok(webhooks.handle(request).await.map(Either::Left)) });
+        }
+        let front = self.clone();
+        Box::pin(async move { Ok(front.answer(request).await) })
+    }
+}
