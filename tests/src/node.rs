@@ -86,9 +86,7 @@ impl NodeUnderTest {
 
     /// As a power cut would, but for the disk's cache.
     pub fn kill9(&mut self) {
-        let mut process = self.process.take().expect("it runs");
-        process.kill().expect("a child can be killed");
-        process.wait().expect("a child can be waited for");
+        program::kill9(self.process.take().expect("it runs"));
     }
 
     /// As an operator would (SIGTERM); gives the exit code.

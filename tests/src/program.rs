@@ -110,6 +110,12 @@ pub fn wait_for_end(child: &mut Child) -> Option<i32> {
     }
 }
 
+/// As a power cut would, but for the disk's cache.
+pub fn kill9(mut child: Child) {
+    child.kill().expect("a child can be killed");
+    child.wait().expect("a child can be waited for");
+}
+
 fn drain(from: Option<impl std::io::Read + Send + 'static>) -> mpsc::Receiver<String> {
     let (send, receive) = mpsc::channel();
     let mut from = from.expect("it is piped");

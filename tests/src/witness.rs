@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Program, wait::wait_for};
+use crate::{Program, program, wait::wait_for};
 
 /// Its process is killed when this goes, also in a panic; its folder goes too.
 #[derive(Debug)]
@@ -65,16 +65,14 @@ impl WitnessUnderTest {
 
     /// As a power cut would, but for the disk's cache.
     pub fn kill9(&mut self) {
-        let mut process = self.process.take().expect("it runs");
-        process.kill().expect("a child can be killed");
-        process.wait().expect("a child can be waited for");
+        program::kill9(self.process.take().expect("it runs"));
     }
 
     /// Closes its standard input and gives the exit code.
     pub fn stop(&mut self) -> Option<i32> {
         let mut process = self.process.take().expect("it runs");
         drop(process.stdin.take());
-        crate::program::wait_for_end(&mut process)
+        program::wait_for_end(&mut process)
     }
 }
 
