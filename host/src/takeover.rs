@@ -3,10 +3,11 @@
 //! What is heard of the other node, what the witness answers and what operators want becomes an event; what the step says
 //! is done in its order, and what has to survive is on disk ([`kept`]) before anything rests on it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -30,13 +31,13 @@ const TICKS: u32 = 12;
 const TICK_MIN: Duration = Duration::from_millis(5);
 const TICK_MAX: Duration = Duration::from_millis(250);
 
+/// The record, or why nobody knows it.
+pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<Option<Record>, String>> + Send + 'a>>;
+
 /// Who keeps the record.
 pub trait Register: std::fmt::Debug + Send + Sync {
     /// The record after the ask.
-    fn ask(
-        &self,
-        ask: Ask,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Option<Record>, String>> + Send + '_>>;
+    fn ask(&self, ask: Ask) -> Answered<'_>;
 }
 
 /// What takes in, handles and delivers.
@@ -67,8 +68,8 @@ pub struct Takeover {
     pub witness: Option<Arc<dyn Register>>,
     pub heard: mpsc::Receiver<Heard>,
     pub events: mpsc::Receiver<Event>,
-    /// Of `events`, for answers.
-    pub again: mpsc::Sender<Event>,
+    /// What others do for it.
+    pub waits: JoinSet<Event>,
     pub stages: watch::Sender<Stages>,
     pub view: watch::Sender<View>,
 }
@@ -109,19 +110,16 @@ impl Takeover {
                 _ = stop.wait_for(|&stop| stop) => return Ok(()),
                 Some(heard) = self.heard.recv() => Event::Heard(heard),
                 Some(event) = self.events.recv() => event,
+                Some(Ok(event)) = self.waits.join_next() => event,
                 () = gate.heard.notified() => Event::Tick,
                 _ = ticks.tick() => Event::Tick,
             };
             let mut next = Some(event);
-            while let Some(event) = next.take() {
+            while let Some(event) = next {
                 let facts = self.facts(start);
                 let (after, actions) = step::step(state, event, &facts);
                 state = after;
-                for action in actions {
-                    if let Some(answer) = self.act(action, &state).await? {
-                        next = Some(answer);
-                    }
-                }
+                next = self.act_all(actions, &state).await?;
                 self.view.send_replace(View { state: state.clone(), facts });
             }
         }
@@ -135,6 +133,18 @@ impl Takeover {
             peer_has: look.peer_has,
             waiting_since: look.waiting_since.map(|since| since.saturating_duration_since(start)),
         }
+    }
+
+    async fn act_all(
+        &mut self,
+        actions: Vec<Action>,
+        state: &State,
+    ) -> Result<Option<Event>, TakeoverError> {
+        let mut answer = None;
+        for action in actions {
+            answer = self.act(action, state).await?.or(answer);
+        }
+        Ok(answer)
     }
 
     /// Does what is to be done; an answer that is there at once comes back.
@@ -159,32 +169,32 @@ impl Takeover {
         Ok(None)
     }
 
-    fn ask(&self, ask: Ask, kept: &Kept) -> Option<Event> {
+    fn ask(&mut self, ask: Ask, kept: &Kept) -> Option<Event> {
         let Some(witness) = self.witness.clone() else {
             let now = Record::after(kept.record.as_ref(), &ask).or(kept.record);
             return Some(Event::Recorded(Ok(now)));
         };
-        let again = self.again.clone();
-        tokio::task::spawn(async move {
+        self.waits.spawn(async move {
             let answer = witness.ask(ask).await.map_err(|error| {
                 tracing::debug!(%error, "the witness did not answer");
             });
-            again.send(Event::Recorded(answer)).await.ok();
+            Event::Recorded(answer)
         });
         None
     }
 
-    async fn lead(&self, epoch: u64) -> Result<(), TakeoverError> {
+    async fn lead(&mut self, epoch: u64) -> Result<(), TakeoverError> {
         let head = self.store.journal_head().0.seq;
         self.gate.begin(epoch, head);
         self.store.lead(epoch, Some(self.gate.clone())).await?;
         let (store, owner) = (self.store.clone(), self.rules.me);
         // It may have to wait for the other node, and that for this driver.
-        tokio::task::spawn(async move {
+        self.waits.spawn(async move {
             match store.submit(BeginEpoch { owner }).await {
                 Ok(_) | Err(SubmitError::NotPrimary) => {}
                 Err(error) => tracing::error!(%error, "the epoch's beginning was not kept"),
             }
+            Event::Tick
         });
         self.stages.send_replace(Stages::On(epoch));
         Ok(())

@@ -29,6 +29,7 @@ use crate::{
     ingress::webhook::{self, Webhooks},
     model::{limits, pair::Role},
     net::problem::Problem,
+    replication::Seen,
 };
 
 /// Said by a node that passes a request on: it goes no further.
@@ -114,7 +115,7 @@ impl Front {
             if *serving.borrow_and_update() {
                 return Ok(self.here(request).await);
             }
-            let primary = seen.borrow_and_update().as_ref().and_then(|seen| seen.hooks());
+            let primary = seen.borrow_and_update().as_ref().and_then(Seen::hooks);
             let is_there = view
                 .borrow_and_update()
                 .state

@@ -1,57 +1,43 @@
 //! The pair in this house: the link, the roles, and the stages that follow them.
 
-use std::{
-    fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
-    net::TcpStream,
     sync::{mpsc, watch},
+    task::JoinSet,
 };
 
+use self::{links::Links, quarantine::Quarantine, register::register, stages::Follower};
 use super::{
     NodeError,
     config::{self, Failback, Mode, WithoutWitness},
-    term::{Stages, Term},
+    term::Stages,
 };
 use crate::{
     control,
     dispatch::Dispatch,
     durability::Gate,
-    model::{
-        clock::Clock,
-        pair::{Ask, PairId, Record, StoreId, talk::Heard},
-    },
+    model::pair::StoreId,
     net::{
-        keys::{self, PairFolder},
-        link::{Acceptor, AcceptorConfig, Arrival, Identity, Link, LinkError, Trust},
+        keys::PairFolder,
+        link::{Acceptor, AcceptorConfig, Fingerprint, Trust},
     },
-    replication::{Own, Posture, Seen, Session, SetAside},
+    replication::{Own, Posture, Seen, Session},
     store::Store,
     takeover::{
-        self, Register, Takeover, View,
+        self, Takeover, View,
         step::{Event, Rules},
     },
     tasks::Tasks,
-    witness::{self, Witness},
 };
+
+mod links;
+mod quarantine;
+mod register;
+mod stages;
 
 /// What waits to be told to whoever decides on roles.
 const EVENTS: usize = 256;
-/// How long making a link may take.
-const DIAL: Duration = Duration::from_secs(2);
-/// How long asking whether the other's process is there may take.
-const PROBE: Duration = Duration::from_millis(500);
-/// Between two attempts to make a link.
-const DIAL_PAUSE: Duration = Duration::from_millis(20);
-const DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// What the rest of the house sees of the pair.
 #[derive(Debug, Clone)]
 pub struct Pair {
@@ -99,16 +85,6 @@ fn policy(config: &config::Pair) -> String {
     format!("{who}; {alone}")
 }
 
-/// All that the pair's tasks share.
-struct Wiring {
-    config: Arc<config::Pair>,
-    folder: PairFolder,
-    identity: Identity,
-    trust: Trust,
-    session: Session,
-    clock: Clock,
-}
-
 /// Starts the pair's tasks. `hooks` is where this node listens for senders.
 pub(super) async fn start(
     config: &config::Pair,
@@ -146,35 +122,17 @@ pub(super) async fn start(
         witness: config.witness.as_ref().map(|place| register(place, &folder)),
         heard: to_hear,
         events: to_decide,
-        again: events.clone(),
+        waits: JoinSet::new(),
         stages: stages_sender,
         view: view_sender,
     };
-    let halted = tasks.stopping();
-    tasks.spawn("roles", |stop| async move {
-        if let Err(error) = takeover.run(stop).await
-            && !*halted.borrow()
-        {
-            tracing::error!(%error, "roles cannot be decided any more; this node has to be started again");
-        }
-    });
-
+    tasks.spawn("roles", |stop| decide(takeover, stop));
     let (posture_sender, posture) = watch::channel(posture_of(&view.borrow()));
     tasks.spawn("posture", {
-        let mut view = view.clone();
-        move |mut stop| async move {
-            loop {
-                let now = posture_of(&view.borrow_and_update());
-                posture_sender.send_if_modified(|then| std::mem::replace(then, now) != now);
-                tokio::select! {
-                    changed = view.changed() => if changed.is_err() { return },
-                    _ = stop.wait_for(|&stop| stop) => return,
-                }
-            }
-        }
+        let view = view.clone();
+        |stop| tell_posture(view, posture_sender, stop)
     });
 
-    let trust = Trust::of(pins(&folder));
     let seen = Arc::new(watch::Sender::new(None));
     let own = Own {
         pair: shared.map(|shared| shared.pair).unwrap_or_default(),
@@ -187,35 +145,58 @@ pub(super) async fn start(
     let set_aside = Arc::new(Quarantine { dir: data_dir.to_owned() });
     let session =
         Session { own, store, gate, posture, set_aside, heard, seen: seen.clone(), from: None };
-    let wiring = Wiring {
+    let trust = Trust::of(pins(&folder));
+    let clock = stages.clock.clone();
+    let links = Links { config: config.clone(), folder, identity, trust, session, clock };
+    let acceptor = bind(&links).await?;
+    tasks.spawn("link", |stop| links.run(acceptor, stop));
+    let follower = Follower {
         config: config.clone(),
-        folder,
-        identity,
-        trust,
-        session,
-        clock: stages.clock.clone(),
+        stages,
+        dispatch,
+        serving: serving_sender,
+        wanted,
+        events: events.clone(),
     };
-    let inviting = {
-        let (folder, clock) = (wiring.folder.clone(), wiring.clock.clone());
-        Arc::new(move || folder.is_inviting(clock.now_ms()))
-    };
-    let acceptor = AcceptorConfig { is_inviting: inviting, ..AcceptorConfig::default() };
-    let acceptor = Acceptor::bind(config.listen, &wiring.identity, &wiring.trust, acceptor)
+    tasks.spawn("stages", |stop| follower.run(stop));
+    Ok(Pair { config, view, seen: seen.subscribe(), serving, events })
+}
+
+async fn bind(links: &Links) -> Result<Acceptor, NodeError> {
+    let Links { config, folder, clock, .. } = links;
+    let (inviting, clock) = (folder.clone(), clock.clone());
+    let is_inviting = Arc::new(move || inviting.is_inviting(clock.now_ms()));
+    let acceptor = AcceptorConfig { is_inviting, ..AcceptorConfig::default() };
+    let acceptor = Acceptor::bind(config.listen, &links.identity, &links.trust, acceptor)
         .await
         .map_err(|source| NodeError::PairListen { address: config.listen, source })?;
     let address = acceptor.local_address().unwrap_or(config.listen);
-    let policy = policy(&config);
+    let policy = policy(config);
     tracing::info!(%address, main = config.main, policy, "waiting for the other node");
-    tasks.spawn("link", |stop| wiring.run(acceptor, stop));
-    tasks.spawn("stages", {
-        let (config, view) = (config.clone(), view.clone());
-        let events = events.clone();
-        move |stop| {
-            run_stages(stages, dispatch, serving_sender, wanted, (config, view, events), stop)
+    Ok(acceptor)
+}
+
+/// Roles, until `stop` says true.
+async fn decide(takeover: Takeover, stop: watch::Receiver<bool>) {
+    if let Err(error) = takeover.run(stop).await {
+        tracing::error!(%error, "roles cannot be decided any more: start this node again");
+    }
+}
+
+/// Tells sessions how this node stands, when that changes.
+async fn tell_posture(
+    mut view: watch::Receiver<View>,
+    tell: watch::Sender<Posture>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let now = posture_of(&view.borrow_and_update());
+        tell.send_if_modified(|then| std::mem::replace(then, now) != now);
+        tokio::select! {
+            changed = view.changed() => if changed.is_err() { return },
+            _ = stop.wait_for(|&stop| stop) => return,
         }
-    });
-    let seen = seen.subscribe();
-    Ok(Pair { config, view, seen, serving, events })
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> NodeError {
@@ -247,283 +228,12 @@ fn posture_of(view: &View) -> Posture {
     Posture { standing: view.standing(), is_ready: true }
 }
 
-fn pins(folder: &PairFolder) -> Vec<crate::net::link::Fingerprint> {
+fn pins(folder: &PairFolder) -> Vec<Fingerprint> {
     match folder.peer() {
         Ok(peer) => peer.map(|peer| peer.pins).unwrap_or_default(),
         Err(error) => {
             tracing::error!(%error, "the other node's key cannot be read: no link can be made");
             Vec::new()
         }
-    }
-}
-
-/// The witness, for this pair.
-#[derive(Debug)]
-struct OfPair {
-    witness: Witness,
-    folder: PairFolder,
-}
-
-fn register(place: &config::Witness, folder: &PairFolder) -> Arc<dyn Register> {
-    let place = match place {
-        config::Witness::Server(address) => witness::Place::Server(address.clone()),
-        config::Witness::Folder(path) => witness::Place::Folder(path.clone()),
-    };
-    let mut config = witness::Config::new(place);
-    if let Ok(Some(shared)) = folder.shared() {
-        let token: String = shared.witness_token.iter().map(|byte| format!("{byte:02x}")).collect();
-        config.token = witness::Token::new(token).ok();
-    }
-    Arc::new(OfPair { witness: Witness::new(&config), folder: folder.clone() })
-}
-
-impl Register for OfPair {
-    fn ask(
-        &self,
-        ask: Ask,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Option<Record>, String>> + Send + '_>> {
-        Box::pin(async move {
-            let pair: PairId = match self.folder.shared() {
-                Ok(Some(shared)) => shared.pair,
-                Ok(None) => return Err("this node belongs to no pair yet".to_owned()),
-                Err(error) => return Err(error.to_string()),
-            };
-            self.witness.ask(pair, &ask).await.map_err(|error| error.to_string())
-        })
-    }
-}
-
-impl Wiring {
-    /// Makes links, one at a time, until `stop` says true.
-    async fn run(self, mut acceptor: Acceptor, mut stop: watch::Receiver<bool>) {
-        let work = async {
-            let mut pause = DIAL_PAUSE;
-            let mut next = None;
-            loop {
-                let link = match next.take() {
-                    Some(link) => link,
-                    None => self.next_link(&mut acceptor, &mut pause).await,
-                };
-                next = self.talk(link, &mut acceptor).await;
-                if next.is_none() {
-                    pause = DIAL_PAUSE;
-                    self.probe().await;
-                }
-            }
-        };
-        tokio::select! {
-            () = work => {}
-            _ = stop.wait_for(|&stop| stop) => {}
-        }
-    }
-
-    /// Until the link ends; or the other node has made a newer one, because it has lost this.
-    async fn talk(&self, link: Link, acceptor: &mut Acceptor) -> Option<Link> {
-        let address = link.peer_address();
-        tracing::info!(%address, "linked with the other node");
-        let mut session = self.session.clone();
-        if let Ok(Some(shared)) = self.folder.shared() {
-            session.own.pair = shared.pair;
-        }
-        session.from = Some(address.ip());
-        let mut talk = std::pin::pin!(session.run(link));
-        loop {
-            tokio::select! {
-                error = &mut talk => {
-                    tracing::warn!(%error, "the link to the other node has ended");
-                    return None;
-                }
-                arrival = acceptor.accept() => {
-                    if let Some(newer) = self.welcome(arrival).await {
-                        return Some(newer);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The failover server dials, the main server waits: there is never a link each way.
-    async fn next_link(&self, acceptor: &mut Acceptor, pause: &mut Duration) -> Link {
-        loop {
-            if self.config.main {
-                if let Some(link) = self.welcome(acceptor.accept().await).await {
-                    return link;
-                }
-                continue;
-            }
-            tokio::select! {
-                arrival = acceptor.accept() => drop(self.welcome(arrival).await),
-                link = self.dial() => match link {
-                    Some(link) => return link,
-                    None => {
-                        tokio::time::sleep(*pause).await;
-                        *pause = (*pause * 2).min(DIAL_PAUSE_MAX.min(self.config.interval));
-                    }
-                },
-            }
-        }
-    }
-
-    async fn welcome(&self, arrival: Arrival) -> Option<Link> {
-        match arrival {
-            Arrival::Peer(link) => Some(link),
-            Arrival::Stranger(stranger) => {
-                match keys::answer_join(stranger, &self.folder, &self.clock).await {
-                    Ok(joined) => {
-                        tracing::info!(address = joined.address, "a node has joined this pair")
-                    }
-                    Err(error) => tracing::warn!(%error, "somebody tried to join this pair"),
-                }
-                self.trust.replace(pins(&self.folder));
-                None
-            }
-        }
-    }
-
-    /// Tries every way to the other node.
-    async fn dial(&self) -> Option<Link> {
-        self.trust.replace(pins(&self.folder));
-        if self.trust.pins().is_empty() {
-            return None;
-        }
-        let mut is_gone = true;
-        for address in &self.config.peer {
-            match Link::dial(address, &self.identity, &self.trust, DIAL).await {
-                Ok(link) => return Some(link),
-                Err(LinkError::Refused { .. }) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "no link");
-                    is_gone = false;
-                }
-            }
-        }
-        if is_gone {
-            self.session.heard.send(Heard::Down { gone: true }).await.ok();
-        }
-        None
-    }
-
-    /// Asks the other's machine whether its process is there: a crash is known at once, a cut link is not.
-    async fn probe(&self) {
-        if self.config.peer.is_empty() {
-            return;
-        }
-        for address in &self.config.peer {
-            match tokio::time::timeout(PROBE, TcpStream::connect(address)).await {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                _ => return,
-            }
-        }
-        self.session.heard.send(Heard::Down { gone: true }).await.ok();
-    }
-}
-
-type Whom = (Arc<config::Pair>, watch::Receiver<View>, mpsc::Sender<Event>);
-
-/// Starts and stops the stages as roles want it.
-async fn run_stages(
-    stages: Stages,
-    dispatch: watch::Sender<Option<Arc<Dispatch>>>,
-    serving: watch::Sender<bool>,
-    mut wanted: watch::Receiver<takeover::Stages>,
-    (config, view, events): Whom,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut term: Option<Term> = None;
-    let mut was_primary = false;
-    loop {
-        let now = *wanted.borrow_and_update();
-        if let takeover::Stages::On(epoch) = now {
-            if term.is_none() {
-                let begun = stages.begin();
-                dispatch.send_replace(Some(begun.dispatch.clone()));
-                term = Some(begun);
-            }
-            serving.send_replace(true);
-            if !was_primary {
-                run_hook(&config.on_promote, "promote", epoch);
-            }
-            was_primary = true;
-        } else {
-            serving.send_replace(false);
-            dispatch.send_replace(None);
-            if let Some(term) = term.take() {
-                term.end().await;
-            }
-            if now == takeover::Stages::Draining {
-                events.send(Event::Stopped).await.ok();
-            } else if std::mem::take(&mut was_primary) {
-                run_hook(&config.on_demote, "demote", view.borrow().standing().epoch);
-            }
-        }
-        tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { break },
-            _ = stop.wait_for(|&stop| stop) => break,
-        }
-    }
-    serving.send_replace(false);
-    if let Some(term) = term {
-        term.end().await;
-    }
-}
-
-/// Runs an operator's program; nothing waits for it.
-fn run_hook(command: &[String], what: &'static str, epoch: u64) {
-    let [program, arguments @ ..] = command else { return };
-    let mut command = tokio::process::Command::new(program);
-    command
-        .args(arguments)
-        .env("TANDEM_EVENT", what)
-        .env("TANDEM_EPOCH", epoch.to_string())
-        .stdin(Stdio::null());
-    let program = program.clone();
-    match command.spawn() {
-        Ok(mut child) => {
-            tokio::task::spawn(async move {
-                match child.wait().await {
-                    Ok(status) if status.success() => {}
-                    Ok(status) => tracing::error!(program, %status, "on_{what} failed"),
-                    Err(error) => tracing::error!(program, %error, "on_{what} failed"),
-                }
-            });
-        }
-        Err(error) => tracing::error!(program, %error, "on_{what} cannot be run"),
-    }
-}
-
-/// The folder of what had no place any more.
-#[derive(Debug)]
-struct Quarantine {
-    dir: PathBuf,
-}
-
-impl Quarantine {
-    fn folder(&self) -> io::Result<PathBuf> {
-        let folder = self.dir.join("quarantine");
-        fs::create_dir_all(&folder)?;
-        Ok(folder)
-    }
-}
-
-impl SetAside for Quarantine {
-    fn frame(&self, frame: &Bytes) -> io::Result<()> {
-        let name = format!("{}.frame", blake3::hash(frame).to_hex());
-        let file = self.folder()?.join(name);
-        fs::write(&file, frame)?;
-        fs::File::open(&file)?.sync_all()?;
-        tracing::warn!(file = %file.display(), "a frame that the other node never had was set aside");
-        Ok(())
-    }
-
-    fn store(&self) -> io::Result<()> {
-        let folder = self.folder()?.join(format!("store-{}", uuid::Uuid::now_v7().simple()));
-        fs::create_dir_all(&folder)?;
-        for name in ["store.redb", "store.journal"] {
-            let to = folder.join(name);
-            fs::copy(self.dir.join(name), &to)?;
-            fs::File::open(&to)?.sync_all()?;
-        }
-        tracing::warn!(folder = %folder.display(), "this node's own rows, which the other never had, were set aside");
-        Ok(())
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -41,7 +42,8 @@ pub trait SetAside: fmt::Debug + Send + Sync {
 /// Rows on their way into the store.
 struct Install {
     rows: mpsc::Sender<Installing>,
-    done: oneshot::Receiver<Result<(), OrderError>>,
+    /// One task.
+    done: JoinSet<Result<(), OrderError>>,
 }
 
 pub(super) struct Hearing {
@@ -234,9 +236,9 @@ impl Hearing {
         let part = wire::read_rows(payload)?;
         if self.install.is_none() {
             let (rows, parts) = mpsc::channel(AHEAD);
-            let (tell, done) = oneshot::channel();
             let store = self.session.store.clone();
-            tokio::task::spawn(async move { tell.send(store.install(parts).await).ok() });
+            let mut done = JoinSet::new();
+            done.spawn(async move { store.install(parts).await });
             self.install = Some(Install { rows, done });
         }
         let is_last = matches!(part, Installing::Done(_));
@@ -246,10 +248,10 @@ impl Hearing {
         if !is_last && took {
             return Ok(());
         }
-        let Install { rows, done } = self.install.take().expect("it was looked at right here");
+        let Install { rows, mut done } = self.install.take().expect("it was looked at right here");
         drop(rows);
         let gone = || OrderError::Closed("the store is closed".to_owned());
-        done.await.map_err(|_| gone())??;
+        done.join_next().await.and_then(Result::ok).ok_or_else(gone)??;
         let (position, chain) = self.session.store.journal_head();
         let epoch = self.session.posture.borrow().standing.epoch;
         self.has(epoch, position, chain).await;

@@ -131,8 +131,9 @@ impl Store {
         self.give_rows(|part| {
             match part {
                 Installing::Rows { table, rows } => {
-                    rows.iter()
-                        .for_each(|(key, value)| content.add(Content::of(table, key, value)));
+                    for (key, value) in &rows {
+                        content.add(Content::of(table, key, value));
+                    }
                 }
                 Installing::Done(row) => head = Some(row),
             }
@@ -151,26 +152,33 @@ impl Store {
         let head = Snapshot::head_of(&txn)?;
         let tables = Table::ALL.map(|table| (table as u8, table.definition()));
         for (number, definition) in tables.into_iter().chain([(0, PIECES)]) {
-            let table = txn.open_table(definition)?;
-            let (mut rows, mut bytes) = (Vec::new(), 0);
-            for entry in table.iter()? {
-                let (key, value) = entry?;
-                let row =
-                    (Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
-                bytes += row.0.len() + row.1.len() + 16;
-                rows.push(row);
-                if bytes >= PART_BYTES {
-                    let rows = std::mem::take(&mut rows);
-                    bytes = 0;
-                    if !give(Installing::Rows { table: number, rows }) {
-                        return Ok(None);
-                    }
-                }
-            }
-            if !rows.is_empty() && !give(Installing::Rows { table: number, rows }) {
+            if !give_table(&txn.open_table(definition)?, number, &mut give)? {
                 return Ok(None);
             }
         }
         Ok(give(Installing::Done(head)).then_some(head))
     }
+}
+
+/// Hands the rows of a table over, in parts; says whether to go on.
+fn give_table(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    number: u8,
+    give: &mut impl FnMut(Installing) -> bool,
+) -> Result<bool, ReadError> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (key, value) = (key.value(), value.value());
+        bytes += key.len() + value.len() + 16;
+        rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        if bytes >= PART_BYTES {
+            bytes = 0;
+            let rows = std::mem::take(&mut rows);
+            if !give(Installing::Rows { table: number, rows }) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(rows.is_empty() || give(Installing::Rows { table: number, rows }))
 }

@@ -52,17 +52,15 @@ impl<'txn> Rows<'txn> {
 
     fn table(&self, table: Table) -> Result<&Hashed<'txn>, StorageError> {
         let cell = &self.tables[table.index()];
-        match cell.get() {
-            Some(open) => Ok(open),
-            None => {
-                let open = self.txn.open_table(table.definition()).map_err(of_storage)?;
-                Ok(cell.get_or_init(|| Hashed::new(open, table as u8)))
-            }
+        if let Some(open) = cell.get() {
+            return Ok(open);
         }
+        let open = self.txn.open_table(table.definition()).map_err(of_storage)?;
+        Ok(cell.get_or_init(|| Hashed::new(open, table as u8)))
     }
 
     /// A table to write to, and the one of pieces.
-    fn to_write(
+    fn both_mut(
         &mut self,
         table: Table,
     ) -> Result<(&mut Hashed<'txn>, &mut Hashed<'txn>), StorageError> {
@@ -166,9 +164,9 @@ impl<'txn> Rows<'txn> {
     }
 
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        let (open, pieces) = self.to_write(table)?;
+        let (open, pieces) = self.both_mut(table)?;
         let kept = pieces::cut(pieces, table, key, value)?;
-        if let Some(old) = open.insert(key, &*kept)? {
+        if let Some(old) = open.insert(key, &kept)? {
             pieces::forget(pieces, table, key, old.value(), value.len())?;
         }
         Ok(())
@@ -184,7 +182,7 @@ impl<'txn> Rows<'txn> {
         if added.is_empty() {
             return Ok(());
         }
-        let (open, pieces) = self.to_write(table)?;
+        let (open, pieces) = self.both_mut(table)?;
         open.append(added.iter().map(|(key, value)| {
             Ok((key.as_slice(), pieces::cut(pieces, table, key, &frame[value.clone()])?))
         }))
@@ -228,7 +226,7 @@ impl<'txn> Rows<'txn> {
     }
 
     fn delete_each(&mut self, table: Table, keys: &[Vec<u8>]) -> Result<(), StorageError> {
-        let (open, pieces) = self.to_write(table)?;
+        let (open, pieces) = self.both_mut(table)?;
         for key in keys {
             if let Some(old) = open.remove(key)? {
                 pieces::forget(pieces, table, key, old.value(), 0)?;
@@ -251,7 +249,7 @@ impl<'txn> Rows<'txn> {
             goes
         };
         let range = first.as_slice()..=last.as_slice();
-        let (open, pieces) = self.to_write(table)?;
+        let (open, pieces) = self.both_mut(table)?;
         open.cut_out(range, goes)?;
         for (key, stub) in in_pieces {
             pieces::forget(pieces, table, &key, &stub, 0)?;

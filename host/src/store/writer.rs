@@ -403,16 +403,17 @@ impl Writer {
         if let Some(order) = self.order.take() {
             return Next::Order(order);
         }
-        let first = loop {
-            let (until, then) = match (self.unsettled_bytes, self.config.paired) {
-                (0, false) => break queue.recv().await,
-                (0, true) => (Instant::now() + PROOF, Next::Proof),
-                _ => (self.unsettled_since + CHECKPOINT, Next::Checkpoint),
-            };
-            match tokio::time::timeout_at(until, queue.recv()).await {
-                Ok(first) => break first,
+        let due = match (self.unsettled_bytes, self.config.paired) {
+            (0, false) => None,
+            (0, true) => Some((Instant::now() + PROOF, Next::Proof)),
+            _ => Some((self.unsettled_since + CHECKPOINT, Next::Checkpoint)),
+        };
+        let first = match due {
+            None => queue.recv().await,
+            Some((until, then)) => match tokio::time::timeout_at(until, queue.recv()).await {
+                Ok(first) => first,
                 Err(_) => return then,
-            }
+            },
         };
         match first {
             None => Next::End,

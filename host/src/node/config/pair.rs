@@ -114,8 +114,8 @@ pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
             .unwrap_or(Failback::Auto),
         failback_hold: table.duration("failback_hold", Duration::from_mins(1), HOLD),
         settings_while_acting: table.boolean("settings_while_acting").unwrap_or(false),
-        on_promote: table.list("on_promote", r#"["/etc/tandem/promoted"]"#, read_word),
-        on_demote: table.list("on_demote", r#"["/etc/tandem/demoted"]"#, read_word),
+        on_promote: table.list("on_promote", r#"["/etc/tandem/promoted"]"#, str::parse::<String>),
+        on_demote: table.list("on_demote", r#"["/etc/tandem/demoted"]"#, str::parse::<String>),
     };
     table.finish();
     Some(pair)
@@ -150,8 +150,4 @@ fn read_witness(text: &str) -> Result<Witness, String> {
         return Ok(Witness::Folder(text.into()));
     }
     read_endpoint(text).map(Witness::Server).map_err(|_| wrong())
-}
-
-fn read_word(text: &str) -> Result<String, &'static str> {
-    Ok(text.to_owned())
 }

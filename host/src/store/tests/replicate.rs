@@ -22,14 +22,14 @@ use crate::{
 /// Hands frames to another store, and knows what it has.
 #[derive(Debug)]
 struct Line {
-    frames: mpsc::UnboundedSender<(Position, Bytes)>,
+    frames: mpsc::Sender<(Position, Bytes)>,
     state: Mutex<Option<Result<u64, Overtaken>>>,
     changed: Condvar,
 }
 
 impl Line {
     fn to(store: &Store) -> Arc<Self> {
-        let (frames, mut offered) = mpsc::unbounded_channel::<(Position, Bytes)>();
+        let (frames, mut offered) = mpsc::channel::<(Position, Bytes)>(64);
         let line = Arc::new(Self { frames, state: Mutex::default(), changed: Condvar::new() });
         let (store, this) = (store.clone(), Arc::downgrade(&line));
         #[expect(clippy::disallowed_methods, reason = "the test's own")]
@@ -45,7 +45,7 @@ impl Line {
 
     /// One that is never answered.
     fn nowhere() -> Arc<Self> {
-        let (frames, _) = mpsc::unbounded_channel();
+        let (frames, _) = mpsc::channel(64);
         Arc::new(Self { frames, state: Mutex::default(), changed: Condvar::new() })
     }
 
@@ -57,7 +57,7 @@ impl Line {
 
 impl Replica for Line {
     fn offer(&self, position: Position, frame: Bytes) {
-        self.frames.send((position, frame)).ok();
+        self.frames.try_send((position, frame)).ok();
     }
 
     fn wait(&self, position: Position, here: &dyn Fn()) -> Result<Durability, Overtaken> {

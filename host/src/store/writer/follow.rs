@@ -101,7 +101,8 @@ impl Writer {
                 match self.take(&frames) {
                     Ok(()) => then.send(Ok(lock(&self.journal).head())).ok(),
                     Err(TakeError::Refused(why)) => {
-                        return Ok(drop(then.send(Err(OrderError::Refused(why)))));
+                        then.send(Err(OrderError::Refused(why))).ok();
+                        return Ok(());
                     }
                     Err(TakeError::Fatal(error)) => return Err(error),
                 };
@@ -213,6 +214,7 @@ impl Writer {
         self.show(txn, last.0, last.1)
     }
 
+    #[expect(clippy::await_holding_invalid_type, reason = "this thread is the one writer")]
     /// Takes over another node's rows, in one transaction: until it is complete, its own are shown.
     async fn install(
         &mut self,

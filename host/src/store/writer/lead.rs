@@ -78,16 +78,14 @@ impl Writer {
         let chain = self.append(position, frame.bytes())?;
         self.frame = frame;
         lock(&self.journal).sync()?;
-        match self.wait_for(replica.as_deref(), position) {
-            Ok(durability) => self.durability = durability,
-            Err(Overtaken) => {
-                txn.abort()?;
-                let frame = Bytes::copy_from_slice(self.frame.bytes());
-                self.waiting.push_back(Waiting { position, before, chain_before, chain, frame });
-                self.stop_leading(releases);
-                return Ok(());
-            }
-        }
+        let Ok(durability) = self.wait_for(replica.as_deref(), position) else {
+            txn.abort()?;
+            let frame = Bytes::copy_from_slice(self.frame.bytes());
+            self.waiting.push_back(Waiting { position, chain, before, chain_before, frame });
+            self.stop_leading(releases);
+            return Ok(());
+        };
+        self.durability = durability;
         self.content.add(changed);
         self.show(txn, position, chain)?;
         if self.frame.len() > FRAME_BYTES_KEPT {

@@ -1,0 +1,159 @@
+//! Links to the other node, one at a time.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{net::TcpStream, sync::watch};
+
+use super::pins;
+use crate::{
+    model::{clock::Clock, pair::talk::Heard},
+    net::{
+        keys::{self, PairFolder},
+        link::{Acceptor, Arrival, Identity, Link, LinkError, Trust},
+    },
+    node::config,
+    replication::Session,
+};
+
+/// How long making a link may take.
+const DIAL: Duration = Duration::from_secs(2);
+/// How long asking whether the other's process is there may take.
+const PROBE: Duration = Duration::from_millis(500);
+/// Between two attempts to make a link.
+const DIAL_PAUSE: Duration = Duration::from_millis(20);
+const DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What links are made from.
+pub(super) struct Links {
+    pub config: Arc<config::Pair>,
+    pub folder: PairFolder,
+    pub identity: Identity,
+    pub trust: Trust,
+    pub session: Session,
+    pub clock: Clock,
+}
+
+impl Links {
+    /// Makes links, one at a time, until `stop` says true.
+    pub async fn run(self, mut acceptor: Acceptor, mut stop: watch::Receiver<bool>) {
+        let work = async {
+            let mut pause = DIAL_PAUSE;
+            let mut next = None;
+            loop {
+                let link = match next.take() {
+                    Some(link) => link,
+                    None => self.next_link(&mut acceptor, &mut pause).await,
+                };
+                next = self.talk(link, &mut acceptor).await;
+                if next.is_none() {
+                    pause = DIAL_PAUSE;
+                    self.probe().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stop.wait_for(|&stop| stop) => {}
+        }
+    }
+
+    /// Until the link ends; or the other node has made a newer one, because it has lost this.
+    async fn talk(&self, link: Link, acceptor: &mut Acceptor) -> Option<Link> {
+        let address = link.peer_address();
+        tracing::info!(%address, "linked with the other node");
+        let mut session = self.session.clone();
+        if let Ok(Some(shared)) = self.folder.shared() {
+            session.own.pair = shared.pair;
+        }
+        session.from = Some(address.ip());
+        let mut talk = std::pin::pin!(session.run(link));
+        loop {
+            tokio::select! {
+                error = &mut talk => {
+                    tracing::warn!(%error, "the link to the other node has ended");
+                    return None;
+                }
+                arrival = acceptor.accept() => {
+                    if let Some(newer) = self.welcome(arrival).await {
+                        return Some(newer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The failover server dials, the main server waits: there is never a link each way.
+    async fn next_link(&self, acceptor: &mut Acceptor, pause: &mut Duration) -> Link {
+        loop {
+            if self.config.main {
+                if let Some(link) = self.welcome(acceptor.accept().await).await {
+                    return link;
+                }
+                continue;
+            }
+            tokio::select! {
+                arrival = acceptor.accept() => drop(self.welcome(arrival).await),
+                link = self.dial() => {
+                    if let Some(link) = link {
+                        return link;
+                    }
+                    tokio::time::sleep(*pause).await;
+                    *pause = (*pause * 2).min(DIAL_PAUSE_MAX.min(self.config.interval));
+                }
+            }
+        }
+    }
+
+    async fn welcome(&self, arrival: Arrival) -> Option<Link> {
+        match arrival {
+            Arrival::Peer(link) => Some(link),
+            Arrival::Stranger(stranger) => {
+                match keys::answer_join(stranger, &self.folder, &self.clock).await {
+                    Ok(joined) => {
+                        tracing::info!(address = joined.address, "a node has joined this pair");
+                    }
+                    Err(error) => tracing::warn!(%error, "somebody tried to join this pair"),
+                }
+                self.trust.replace(pins(&self.folder));
+                None
+            }
+        }
+    }
+
+    /// Tries every way to the other node.
+    async fn dial(&self) -> Option<Link> {
+        self.trust.replace(pins(&self.folder));
+        if self.trust.pins().is_empty() {
+            return None;
+        }
+        let mut is_gone = true;
+        for address in &self.config.peer {
+            match Link::dial(address, &self.identity, &self.trust, DIAL).await {
+                Ok(link) => return Some(link),
+                Err(LinkError::Refused { .. }) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "no link");
+                    is_gone = false;
+                }
+            }
+        }
+        if is_gone {
+            self.session.heard.send(Heard::Down { gone: true }).await.ok();
+        }
+        None
+    }
+
+    /// Asks the other's machine whether its process is there: a crash is known at once, a cut link is not.
+    async fn probe(&self) {
+        if self.config.peer.is_empty() {
+            return;
+        }
+        for address in &self.config.peer {
+            match tokio::time::timeout(PROBE, TcpStream::connect(address)).await {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                _ => return,
+            }
+        }
+        self.session.heard.send(Heard::Down { gone: true }).await.ok();
+    }
+}
