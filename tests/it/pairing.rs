@@ -26,9 +26,13 @@ struct Inviting {
 
 impl Inviting {
     fn start(folder: &Path) -> Self {
+        Self::start_at(folder, "127.0.0.1:0")
+    }
+
+    fn start_at(folder: &Path, address: &str) -> Self {
         let mut child = TANDEM
             .command(folder)
-            .args(["pair", "invite", "--address", "127.0.0.1:0", "--wait", "--json"])
+            .args(["pair", "invite", "--address", address, "--wait", "--json"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -184,6 +188,21 @@ fn of_two_who_join_at_once_one_does() {
     let (winner, loser) = if first.code == Some(0) { (&one, second) } else { (&other, first) };
     assert_ne!(loser.code, Some(0), "{loser}");
     assert_paired(&main, winner);
+}
+
+#[test]
+fn another_process_of_the_node_may_answer() {
+    let (main, failover) = (folder(), folder());
+    let listening = Inviting::start(main.path());
+    let address = format!("127.0.0.1:{}", port_of(&listening.code));
+    let looking = Inviting::start_at(main.path(), &address);
+    join(&failover, &looking.code).expect(0);
+    assert_eq!(listening.joined()["confirmed"], true);
+    let told = looking.joined();
+    assert_eq!(told["confirmed"], false, "it cannot know");
+    let own = keys(&failover).identity().unwrap().unwrap().fingerprint().to_string();
+    assert_eq!(told["peer"], own);
+    assert_paired(&main, &failover);
 }
 
 #[test]

@@ -16,6 +16,8 @@ use super::{Output, of_folder, of_join, tell};
 use crate::cli::exit::{Exit, Failure};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// Who wants to join, at once; each takes 10 s at most.
+const AT_ONCE: usize = 64;
 /// For others who came at the same time, so that they hear why they are too late.
 const GOODBYES: Duration = Duration::from_secs(1);
 
@@ -69,7 +71,7 @@ async fn answer(
     let mut answers = JoinSet::new();
     loop {
         tokio::select! {
-            arrival = acceptor.accept() => {
+            arrival = acceptor.accept(), if answers.len() < AT_ONCE => {
                 // No key is pinned here; who comes as a peer is early.
                 let Arrival::Stranger(stranger) = arrival else { continue };
                 let folder = folder.clone();

@@ -83,7 +83,8 @@ pub enum JoinError {
     Paired { pair: PairId },
 }
 
-/// Answers somebody who came because of an invitation. What is pinned afterwards is on disk: who goes on reads
+/// Answers somebody who came because of an invitation, within the time that a stranger has. How many are answered at once
+/// is for the caller to bound. What is pinned afterwards is on disk: who goes on reads
 /// [`PairFolder::peer`] again.
 pub async fn answer_join(
     mut stranger: Stranger,
