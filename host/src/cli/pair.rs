@@ -31,7 +31,7 @@ const VALID_MAX: Duration = Duration::from_hours(7 * 24);
 /// Make a pair of two nodes
 ///
 /// The first node invites, which gives a code; the second joins with it. From then on they know each other by their keys.
-/// The keys are in DATA_DIR/pair.
+/// The keys are in the folder `pair` of their data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tandem pair invite --address 10.0.0.1:7401 --wait

@@ -28,7 +28,7 @@ pub const MESSAGE_MAX: u32 = 1 << 30;
 
 /// A connection to the other node; either side has the other's key pinned.
 #[derive(Debug)]
-pub struct Link(Shaken);
+pub struct Link(Box<Shaken>);
 
 impl Link {
     /// Connects to `host:port`. There is a link once the other has let this node in.
@@ -41,7 +41,8 @@ impl Link {
         let pins = trust.clone();
         let accepts = Arc::new(move |fingerprint| pins.has(fingerprint));
         let tls = handshake::connector(identity, Purpose::Pair, accepts);
-        handshake::dial(address, identity.fingerprint(), &tls, timeout).await.map(Self)
+        let shaken = handshake::dial(address, identity.fingerprint(), &tls, timeout).await?;
+        Ok(Self(Box::new(shaken)))
     }
 
     /// The key that the other has proved to have.

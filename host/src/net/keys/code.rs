@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn code(address: &str) -> Code {
-        let fingerprint = Fingerprint(std::array::from_fn(|i| i as u8 * 7));
+        let fingerprint = Fingerprint(*b"0123456789abcdefghijklmnopqrstuv");
         Code { address: address.to_owned(), fingerprint, secret: [0xa5; 16] }
     }
 

@@ -146,7 +146,7 @@ impl Door {
             .await
             .map_err(|_| LinkError::TimedOut { address: from.to_string(), after: timeout })??;
         Ok(match shaken.purpose {
-            Purpose::Pair => Arrival::Peer(Link(shaken)),
+            Purpose::Pair => Arrival::Peer(Link(Box::new(shaken))),
             Purpose::Join => Arrival::Stranger(Stranger::new(shaken, self.stranger_timeout)),
         })
     }

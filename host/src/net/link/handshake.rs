@@ -151,7 +151,7 @@ impl Shaken {
         let closed = |error| LinkError::closed(&error);
         let peer_address = tcp.peer_addr().map_err(closed)?;
         let local_address = tcp.local_addr().map_err(closed)?;
-        Ok(Self { purpose, peer, peer_address, local_address, stream })
+        Ok(Self { stream, purpose, peer, peer_address, local_address })
     }
 }
 
