@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(text.to_lowercase().replace('-', " ").parse(), Ok(code.clone()));
             assert_eq!(text.replace('0', "o").replace('1', "l").parse(), Ok(code));
         }
-        insta::assert_snapshot!(code("10.0.0.1:7401"), @"0400E-3GN3G-HJMC9-R7X34-TN2VC-9MQ0X-VYGP6-976N1-N2QVD-FE4SF-9DK9D-5MPJT-B9D5M-PJTB9-D5MPJ-TB98A-00002-7797W-61SWR");
+        insta::assert_snapshot!(code("10.0.0.1:7401"), @"04R32-CHK6G-TKCDS-R75GP-4RV4C-NK6ET-39D9N-PRVBE-DXR72-WKKEH-TQD9D-5MPJT-B9D5M-PJTB9-D5MPJ-TB98A-00002-779NK-S7WR8");
     }
 
     #[test]

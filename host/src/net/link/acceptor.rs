@@ -36,6 +36,7 @@ pub struct AcceptorConfig {
 
 /// Who came.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it arrives")]
 pub enum Arrival {
     /// One whose key is pinned.
     Peer(Link),
