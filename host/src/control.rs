@@ -55,6 +55,8 @@ type Shared = State<Arc<House>>;
 
 /// Asked of this node, and not of the primary.
 pub const PROMOTE: &str = "/api/v1/pair/promote";
+/// Each node has its own.
+pub const QUARANTINE: &str = "/api/v1/pair/quarantine";
 
 /// A deployment is a manifest and a component in base64.
 const DEPLOY_BYTES_MAX: usize = COMPONENT_BYTES_MAX / 3 * 4 + (1 << 20);
@@ -72,6 +74,9 @@ pub fn router(house: Arc<House>) -> Router {
         .route("/api/v1/pair", get(pair::show))
         .route("/api/v1/pair/switchover", post(pair::switch_over))
         .route(PROMOTE, post(pair::promote))
+        .route(QUARANTINE, get(pair::quarantine))
+        .route("/api/v1/pair/quarantine/{id}", get(pair::quarantined).delete(pair::discard))
+        .route("/api/v1/pair/quarantine/{id}/replay", post(pair::replay))
         .route("/api/v1/solutions", get(solutions::list).post(solutions::deploy))
         .route("/api/v1/solutions/{name}", get(solutions::show).delete(solutions::remove))
         .route("/api/v1/solutions/{name}/pause", post(solutions::pause))

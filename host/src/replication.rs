@@ -25,10 +25,12 @@ use crate::{
 };
 
 mod feed;
+mod quarantine;
 mod receive;
 mod wire;
 
-pub use receive::SetAside;
+pub use quarantine::{Quarantine, Report};
+pub use receive::recover;
 
 /// Longest message: a frame may hold a component.
 const MESSAGE_MAX: u32 = 1 << 30;
@@ -64,7 +66,7 @@ pub struct Session {
     pub gate: Arc<Gate>,
     pub posture: watch::Receiver<Posture>,
     /// Where frames go that cannot stay.
-    pub set_aside: Arc<dyn SetAside>,
+    pub quarantine: Arc<Quarantine>,
     /// Whoever decides on roles.
     pub heard: mpsc::Sender<Heard>,
     /// Whoever wants to know the other node.
@@ -179,6 +181,8 @@ impl Session {
         let mut beats = tokio::time::interval(self.own.interval);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = None;
+        // Recovered messages that were brought and not answered yet.
+        let mut brought = None;
         let mut feed = feed::Feed::None;
         loop {
             let standing = posture.borrow_and_update().standing;
@@ -208,6 +212,9 @@ impl Session {
                         if let Some(beat) = self.beat() {
                             wire::say(&mut sender, &Said::Beat(beat)).await?;
                         }
+                        if standing.role == Role::Standby && self.is_led(&introduced) {
+                            self.bring(&mut sender, &mut brought).await?;
+                        }
                     }
                     part = feed.next(&self.store, &self.gate) => match part? {
                         feed::Part::Frame(frame) => {
@@ -216,7 +223,7 @@ impl Session {
                         }
                         feed::Part::Rows(rows) => wire::rows(&mut sender, &rows).await?,
                         feed::Part::Lost => {
-                            let rows = Said::Rows { diverged: false };
+                            let rows = Said::Rows { diverged: false, common: 0 };
                             wire::say(&mut sender, &rows).await?;
                             feed = feed::Feed::rows(&self.store);
                         }
@@ -228,6 +235,25 @@ impl Session {
                 return error;
             }
         }
+    }
+
+    fn is_led(&self, introduced: &watch::Receiver<Option<Hello>>) -> bool {
+        introduced.borrow().as_ref().is_some_and(|hello| hello.standing.role == Role::Primary)
+    }
+
+    /// Brings the primary what this node had accepted and that one may not have.
+    async fn bring(
+        &self,
+        sender: &mut LinkSender,
+        brought: &mut Option<String>,
+    ) -> Result<(), SessionError> {
+        if let Some((name, messages)) = self.quarantine.pending()?
+            && brought.as_ref() != Some(&name)
+        {
+            wire::recovered(sender, &name, &messages).await?;
+            *brought = Some(name);
+        }
+        Ok(())
     }
 
     /// What the other node is to be fed with, as it introduced itself last.

@@ -26,6 +26,7 @@ pub mod open;
 mod journal;
 mod pieces;
 pub mod records;
+pub mod recover;
 pub mod replica;
 pub mod replicate;
 pub mod segment;

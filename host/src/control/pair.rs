@@ -1,8 +1,12 @@
 //! The pair, as an operator sees it, and what an operator asks of it.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -12,7 +16,7 @@ use super::{Body, Shared, wire};
 use crate::{
     model::pair::{InSync, Role},
     net::problem::Problem,
-    replication::Seen,
+    replication::{Quarantine, Report, Seen},
     takeover::{
         View,
         step::{Event, Handover, Phase, Sync},
@@ -32,6 +36,7 @@ pub struct Pair {
     pub seen: watch::Receiver<Option<Seen>>,
     pub serving: watch::Receiver<bool>,
     pub events: mpsc::Sender<Event>,
+    pub quarantine: Arc<Quarantine>,
 }
 
 fn pair(house: &super::House) -> Result<&Pair, Problem> {
@@ -197,5 +202,78 @@ pub(super) async fn promote(
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         })),
         _ => Err(refuse("who keeps the record did not let this node become primary".to_owned())),
+    }
+}
+
+fn unreadable(error: io::Error) -> Problem {
+    Problem::internal(format!("the quarantine cannot be used: {error}"))
+}
+
+fn unknown(id: &str) -> Problem {
+    let detail = format!(
+        "nothing in this node's quarantine is called `{id}`; `tandem pair quarantine list` shows what there is, on each node its own"
+    );
+    Problem::new(StatusCode::NOT_FOUND, "unknown-quarantine", detail)
+}
+
+/// What this node has set aside.
+pub(super) async fn quarantine(State(house): Shared) -> Result<Json<wire::Quarantine>, Problem> {
+    let reports = pair(&house)?.quarantine.list().map_err(unreadable)?;
+    let warning = (!reports.is_empty()).then(|| {
+        "What handling the messages did on this node while the other was primary, too, is not carried over: its state \
+         is in the folder of each entry."
+            .to_owned()
+    });
+    Ok(Json(wire::Quarantine { entries: reports.into_iter().map(entry).collect(), warning }))
+}
+
+fn entry(report: Report) -> wire::QuarantineEntry {
+    let Report { id, time_ms, why, common, messages, settled, fates } = report;
+    wire::QuarantineEntry { id, time_ms, why, common, messages, settled, fates }
+}
+
+/// One entry, with its messages.
+pub(super) async fn quarantined(
+    State(house): Shared,
+    Path(id): Path<String>,
+) -> Result<Json<wire::Quarantined>, Problem> {
+    let found = pair(&house)?.quarantine.messages(&id).map_err(unreadable)?;
+    let (report, messages) = found.ok_or_else(|| unknown(&id))?;
+    let messages = messages.into_iter().map(|recovered| wire::QuarantinedMessage {
+        id: recovered.id.to_string(),
+        solution: recovered.message.solution.to_string(),
+        source: recovered.message.source.to_string(),
+        time_ms: recovered.message.time_ms,
+        bytes: recovered.message.body.len() as u64,
+    });
+    Ok(Json(wire::Quarantined { entry: entry(report), messages: messages.collect() }))
+}
+
+/// Brings the messages to the primary again.
+pub(super) async fn replay(
+    State(house): Shared,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    match pair(&house)?.quarantine.replay(&id).map_err(unreadable)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(unknown(&id)),
+    }
+}
+
+/// Deletes an entry for good.
+pub(super) async fn discard(
+    State(house): Shared,
+    Path(id): Path<String>,
+    Body(wire::Discard { reason }): Body<wire::Discard>,
+) -> Result<StatusCode, Problem> {
+    if reason.trim().is_empty() {
+        return Err(Problem::bad_request(
+            "no-reason",
+            "say why, for the node's log: `reason` is empty",
+        ));
+    }
+    match pair(&house)?.quarantine.discard(&id, &reason).map_err(unreadable)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(unknown(&id)),
     }
 }

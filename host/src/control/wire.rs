@@ -1,6 +1,10 @@
 //! The JSON of `/api/v1`, apart from the types it shows. Times are Unix milliseconds, sizes bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::model::clock::UnixMs;
 
 /// `202` of `POST /hooks/…`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -380,4 +384,47 @@ pub struct Promote {
 pub struct Switched {
     pub epoch: u64,
     pub took_ms: u64,
+}
+
+/// What one node had accepted and the other may never have had.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Quarantine {
+    pub entries: Vec<QuarantineEntry>,
+    pub warning: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    pub id: String,
+    pub time_ms: UnixMs,
+    pub why: String,
+    /// The last frame that both nodes have for certain.
+    pub common: u64,
+    /// By solution.
+    pub messages: BTreeMap<String, u64>,
+    /// Whether the primary has them.
+    pub settled: bool,
+    /// `taken`, `known`, `sent-again` or `no-solution`, and how many.
+    pub fates: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Quarantined {
+    #[serde(flatten)]
+    pub entry: QuarantineEntry,
+    pub messages: Vec<QuarantinedMessage>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct QuarantinedMessage {
+    pub id: String,
+    pub solution: String,
+    pub source: String,
+    pub time_ms: UnixMs,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Discard {
+    pub reason: String,
 }

@@ -20,7 +20,7 @@ use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tower_service::Service as _;
 
 use super::pair::Pair;
@@ -30,6 +30,7 @@ use crate::{
     model::{limits, pair::Role},
     net::problem::Problem,
     replication::Seen,
+    takeover::View,
 };
 
 /// Said by a node that passes a request on: it goes no further.
@@ -116,14 +117,9 @@ impl Front {
                 return Ok(self.here(request).await);
             }
             let primary = seen.borrow_and_update().as_ref().and_then(Seen::hooks);
-            let is_there = view
-                .borrow_and_update()
-                .state
-                .peer
-                .as_ref()
-                .is_some_and(|peer| peer.is_up && peer.standing.role == Role::Primary);
+            let is_there = is_led(&view.borrow_and_update());
             if let (Some(primary), true, false) = (primary, is_there, is_forwarded) {
-                let (again, why) = match self.pass_on(request, &primary).await? {
+                let (again, why) = match self.pass_on(request, &primary, view.clone()).await? {
                     Passed::Answered(answer) => return Ok(answer),
                     Passed::NotReached { request, why } => (request, why),
                 };
@@ -151,7 +147,12 @@ impl Front {
         }
     }
 
-    async fn pass_on(&self, request: Request<Came>, primary: &str) -> Result<Passed, Problem> {
+    async fn pass_on(
+        &self,
+        request: Request<Came>,
+        primary: &str,
+        mut view: watch::Receiver<View>,
+    ) -> Result<Passed, Problem> {
         let (mut head, body) = request.into_parts();
         let most = usize::try_from(BODY_MAX).unwrap_or(usize::MAX);
         let body = Limited::new(body, most).collect().await.map_err(|error| {
@@ -161,7 +162,7 @@ impl Front {
         })?;
         let body = body.to_bytes();
         let unreachable = |error: String| {
-            Problem::new(StatusCode::BAD_GATEWAY, "primary-unreachable", error)
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "primary-unreachable", error)
                 .retry_after(RETRY_AFTER)
         };
         let uri = head.uri.clone();
@@ -171,9 +172,21 @@ impl Front {
         head.headers.remove(CONNECTION);
         head.headers.insert(FORWARDED, self.node.clone());
         let sent = Request::from_parts(head.clone(), Full::new(body.clone()));
-        match tokio::time::timeout(ANSWER, self.pool.request(sent)).await {
+        let unknown = |why: String| {
+            unreachable(format!(
+                "the node at {primary}, which this was passed on to, {why}: whether it kept the message is not known; \
+                 send again, with an idempotency key if it must not come twice"
+            ))
+        };
+        let answered = tokio::select! {
+            answered = tokio::time::timeout(ANSWER, self.pool.request(sent)) => answered,
+            // What the other answers now does not count any more.
+            _ = view.wait_for(|view| view.state.role() != Role::Standby) => {
+                return Err(unknown("is primary no more".to_owned()));
+            }
+        };
+        match answered {
             Ok(Ok(answer)) => {
-                // The other stepped down meanwhile, and kept nothing.
                 let (mut head, body) = answer.into_parts();
                 head.headers.remove(CONNECTION);
                 Ok(Passed::Answered(Response::from_parts(head, Either::Right(Body::new(body)))))
@@ -184,15 +197,16 @@ impl Front {
                 let request = Request::from_parts(head, Either::Right(Full::new(body)));
                 Ok(Passed::NotReached { request, why: error.to_string() })
             }
-            Ok(Err(error)) => Err(unreachable(format!(
-                "the primary at {primary} went away while it answered ({error}): whether it kept the message is not \
-                 known; send again, with an idempotency key if it must not come twice"
-            ))),
-            Err(_) => Err(unreachable(format!(
-                "the primary at {primary} did not answer within {ANSWER:?}: whether it kept the message is not known"
-            ))),
+            Ok(Err(error)) => Err(unknown(format!("went away: {error}"))),
+            Err(_) => Err(unknown("does not answer".to_owned())),
         }
     }
+}
+
+/// Whether the other node is primary, and there.
+fn is_led(view: &View) -> bool {
+    let peer = view.state.peer.as_ref();
+    peer.is_some_and(|peer| peer.is_up && peer.standing.role == Role::Primary)
 }
 
 enum Passed {
@@ -222,7 +236,8 @@ fn needs_primary<B>(request: &Request<B>) -> bool {
         return true;
     }
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    changes && path != control::PROMOTE
+    let is_own = path == control::PROMOTE || path.starts_with(control::QUARANTINE);
+    changes && !is_own
 }
 
 impl Service<Request<Incoming>> for Front {

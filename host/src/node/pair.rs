@@ -7,7 +7,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::{links::Links, quarantine::Quarantine, register::register, stages::Follower};
+use self::{links::Links, register::register, stages::Follower};
 use super::{
     NodeError,
     config::{self, Failback, Mode, WithoutWitness},
@@ -22,7 +22,7 @@ use crate::{
         keys::PairFolder,
         link::{Acceptor, AcceptorConfig, Fingerprint, Trust},
     },
-    replication::{Own, Posture, Seen, Session},
+    replication::{Own, Posture, Quarantine, Seen, Session},
     store::Store,
     takeover::{
         self, Takeover, View,
@@ -32,10 +32,11 @@ use crate::{
 };
 
 mod links;
-mod quarantine;
 mod register;
 mod stages;
 
+/// Between two looks at what was set aside.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
 /// What waits to be told to whoever decides on roles.
 const EVENTS: usize = 256;
 /// What the rest of the house sees of the pair.
@@ -48,6 +49,7 @@ pub struct Pair {
     /// The stages are running.
     pub serving: watch::Receiver<bool>,
     pub events: mpsc::Sender<Event>,
+    pub quarantine: Arc<Quarantine>,
 }
 
 impl Pair {
@@ -60,6 +62,7 @@ impl Pair {
             seen: self.seen.clone(),
             serving: self.serving.clone(),
             events: self.events.clone(),
+            quarantine: self.quarantine.clone(),
         }
     }
 }
@@ -142,9 +145,17 @@ pub(super) async fn start(
         hooks: config.advertise.clone().unwrap_or_else(|| format!(":{}", hooks.port())),
         interval: config.interval,
     };
-    let set_aside = Arc::new(Quarantine { dir: data_dir.to_owned() });
-    let session =
-        Session { own, store, gate, posture, set_aside, heard, seen: seen.clone(), from: None };
+    let quarantine = Arc::new(Quarantine::new(data_dir, store.clone(), stages.clock.clone()));
+    let session = Session {
+        own,
+        store,
+        gate,
+        posture,
+        quarantine: quarantine.clone(),
+        heard,
+        seen: seen.clone(),
+        from: None,
+    };
     let trust = Trust::of(pins(&folder));
     let clock = stages.clock.clone();
     let links = Links { config: config.clone(), folder, identity, trust, session, clock };
@@ -159,7 +170,11 @@ pub(super) async fn start(
         events: events.clone(),
     };
     tasks.spawn("stages", |stop| follower.run(stop));
-    Ok(Pair { config, view, seen: seen.subscribe(), serving, events })
+    tasks.spawn("recovery", {
+        let (quarantine, serving) = (quarantine.clone(), serving.clone());
+        |stop| take_in(quarantine, serving, stop)
+    });
+    Ok(Pair { config, view, seen: seen.subscribe(), serving, events, quarantine })
 }
 
 async fn bind(links: &Links) -> Result<Acceptor, NodeError> {
@@ -180,6 +195,26 @@ async fn bind(links: &Links) -> Result<Acceptor, NodeError> {
 async fn decide(takeover: Takeover, stop: watch::Receiver<bool>) {
     if let Err(error) = takeover.run(stop).await {
         tracing::error!(%error, "roles cannot be decided any more: start this node again");
+    }
+}
+
+/// What a primary set aside when it was none comes in again here, until `stop` says true.
+async fn take_in(
+    quarantine: Arc<Quarantine>,
+    mut serving: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        if *serving.borrow_and_update()
+            && let Err(error) = quarantine.take_in().await
+        {
+            tracing::warn!(%error, "what was set aside cannot be taken in now");
+        }
+        tokio::select! {
+            changed = serving.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RECOVERY_PAUSE) => {}
+            _ = stop.wait_for(|&stop| stop) => return,
+        }
     }
 }
 

@@ -41,9 +41,17 @@ pub(super) fn plan(store: &Store, tips: &[Tip]) -> (Feed, Option<Said>) {
         Some(_) => (Feed::None, Some(Said::Cut)),
         None => {
             let diverged = !tips.iter().all(|tip| is_past(store, tip));
-            (Feed::rows(store), Some(Said::Rows { diverged }))
+            let common = tips.iter().map(|tip| common(store, tip)).min().unwrap_or(0);
+            (Feed::rows(store), Some(Said::Rows { diverged, common }))
         }
     }
+}
+
+/// A frame up to which a journal that ends at `tip` is this store's past. It may reach further.
+fn common(store: &Store, tip: &Tip) -> u64 {
+    // Whoever was primary then had what the other had when the next epoch began.
+    let parted = store.epoch_after(tip.position.epoch).ok().flatten();
+    parted.map_or(0, |first_seq| tip.position.seq.min(first_seq.saturating_sub(1)))
 }
 
 /// Whether that place lies in this store's past, before what the journal still has.

@@ -1,7 +1,5 @@
 //! What a node hears on a link, and what it does with frames and rows.
 
-use std::fmt;
-
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
@@ -20,8 +18,11 @@ use crate::{
     },
     net::link::LinkReceiver,
     store::{
+        Store,
+        change::recover::Recover,
         content::Content,
         frame,
+        recover::{Fate, Recovered},
         replicate::{Installing, OrderError},
     },
 };
@@ -30,14 +31,6 @@ use crate::{
 const TOGETHER: usize = 4 << 20;
 /// Parts of rows between the link and the store.
 const AHEAD: usize = 2;
-
-/// Keeps what a node had accepted and cannot keep in its place, for an operator and for the primary.
-pub trait SetAside: fmt::Debug + Send + Sync {
-    /// One frame that was not shown.
-    fn frame(&self, frame: &Bytes) -> std::io::Result<()>;
-    /// All of the store, which is about to be replaced.
-    fn store(&self) -> std::io::Result<()>;
-}
 
 /// Rows on their way into the store.
 struct Install {
@@ -76,6 +69,7 @@ impl Hearing {
             wire::SAID => self.take_in(postcard::from_bytes(&payload)?).await,
             wire::FRAME => self.take_frames(&payload).await,
             wire::ROWS => self.take_rows(&payload).await,
+            wire::RECOVERED => self.take_recovered(&payload).await,
             other => Err(SessionError::Unfit(format!("messages of kind {other} are not known"))),
         }
     }
@@ -110,20 +104,27 @@ impl Hearing {
             }
             Said::Cut => {
                 if let Some(frame) = self.session.store.cut_last().await? {
-                    self.session.set_aside.frame(&frame)?;
+                    self.session.quarantine.take_frame(&frame)?;
                 }
                 // Introduces itself again, by where the journal ends now.
                 let again = Said::Hello(Box::new(self.session.hello()));
                 self.say.send(again).await.ok();
             }
-            Said::Rows { diverged } => {
+            Said::Rows { diverged, common } => {
                 tracing::info!(
                     diverged,
                     "the other node's journal does not reach back far enough: taking its rows"
                 );
                 if diverged && self.session.store.journal_head().0.seq > 0 {
-                    self.session.set_aside.store()?;
+                    let quarantine = self.session.quarantine.clone();
+                    tokio::task::spawn_blocking(move || quarantine.take_store(common))
+                        .await
+                        .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
                 }
+            }
+            Said::Recovered { name, fates } => {
+                let fates: Vec<_> = fates.into_iter().filter_map(Fate::of_number).collect();
+                self.session.quarantine.settle(&name, &fates)?;
             }
             Said::Refused(why) => return Err(SessionError::Refused(why)),
         }
@@ -232,6 +233,20 @@ impl Hearing {
         self.say.send(Said::Has { epoch, tip: Tip { position, chain } }).await.ok();
     }
 
+    /// As the primary: takes in what the other had accepted while the nodes were apart.
+    async fn take_recovered(&mut self, payload: &Bytes) -> Result<(), SessionError> {
+        let (name, messages) = wire::read_recovered(payload)?;
+        match recover(&self.session.store, messages).await {
+            Ok(fates) => {
+                let fates = fates.into_iter().map(Fate::number).collect();
+                self.say.send(Said::Recovered { name, fates }).await.ok();
+            }
+            // It is brought again.
+            Err(error) => tracing::warn!(%error, "messages of the other node were not taken in"),
+        }
+        Ok(())
+    }
+
     async fn take_rows(&mut self, payload: &[u8]) -> Result<(), SessionError> {
         let part = wire::read_rows(payload)?;
         if self.install.is_none() {
@@ -258,4 +273,22 @@ impl Hearing {
         tracing::info!(%position, "this node has all rows of the other");
         Ok(())
     }
+}
+
+/// Takes messages in that the other node had accepted, each once, and says what became of them.
+pub async fn recover(
+    store: &Store,
+    messages: Vec<Recovered>,
+) -> Result<Vec<Fate>, Box<dyn std::error::Error + Send + Sync>> {
+    let reader = store.clone();
+    let (messages, unknown) = tokio::task::spawn_blocking(move || {
+        let unknown = reader.unknown_of(&messages);
+        unknown.map(|unknown| (messages, unknown))
+    })
+    .await??;
+    let of_unknown = messages.into_iter().zip(&unknown).filter(|(_, unknown)| **unknown);
+    let change = Recover { messages: of_unknown.map(|(message, _)| message).collect() };
+    let mut fates = store.submit(change).await?.answer.into_iter();
+    let fate = |unknown| if unknown { fates.next().unwrap_or(Fate::Known) } else { Fate::Known };
+    Ok(unknown.into_iter().map(fate).collect())
 }

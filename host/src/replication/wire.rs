@@ -1,4 +1,4 @@
-//! Messages as bytes. Kinds: 1 what is said, 2 a frame, 3 rows.
+//! Messages as bytes. Kinds: 1 what is said, 2 a frame, 3 rows, 4 recovered messages.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,13 +7,20 @@ use super::SessionError;
 use crate::{
     model::pair::talk::Said,
     net::link::LinkSender,
-    store::{replicate::Installing, row::Row, row::head::HeadRow},
+    store::{
+        recover::{self, Recovered},
+        replicate::Installing,
+        row::Row,
+        row::head::HeadRow,
+    },
 };
 
 pub const SAID: u8 = 1;
 /// Epoch of the primary (8 bytes), last frame that is shown (8), how the frame is packed (1), frame.
 pub const FRAME: u8 = 2;
 pub const ROWS: u8 = 3;
+/// Length of a name (1 byte), name, messages packed.
+pub const RECOVERED: u8 = 4;
 
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
@@ -94,4 +101,24 @@ pub fn read_rows(payload: &[u8]) -> Result<Installing, SessionError> {
             HeadRow::decode(&head).map_err(|error| SessionError::Unfit(error.to_string()))?,
         ),
     })
+}
+
+pub async fn recovered(
+    sender: &mut LinkSender,
+    name: &str,
+    messages: &Bytes,
+) -> Result<(), SessionError> {
+    let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+    let name = &name.as_bytes()[..usize::from(length)];
+    Ok(sender.send(RECOVERED, &[&[length], name, messages]).await?)
+}
+
+pub fn read_recovered(payload: &[u8]) -> Result<(String, Vec<Recovered>), SessionError> {
+    let read = || {
+        let (&length, rest) = payload.split_first()?;
+        let (name, messages) = rest.split_at_checked(usize::from(length))?;
+        let messages = recover::unpack(messages).ok()?;
+        Some((String::from_utf8_lossy(name).into_owned(), messages))
+    };
+    read().ok_or_else(|| SessionError::Unfit("recovered messages cannot be read".to_owned()))
 }

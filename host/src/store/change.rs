@@ -12,6 +12,7 @@ pub mod due;
 pub mod epoch;
 pub mod intake;
 pub mod once;
+pub mod recover;
 mod schedules;
 pub mod setting;
 pub mod settle;

@@ -98,6 +98,17 @@ impl Store {
         Ok(epoch)
     }
 
+    /// The first frame of the first epoch after `epoch`, if there is one.
+    pub fn epoch_after(&self, epoch: u64) -> Result<Option<u64>, ReadError> {
+        let mut first = None;
+        let from = epoch.saturating_add(1).to_be_bytes();
+        self.read()?.table(Table::Epochs)?.scan(&from, |_, value| {
+            first = Some(EpochRow::decode(value)?.first_seq);
+            Ok(false)
+        })?;
+        Ok(first)
+    }
+
     /// Keeps frames after `seq` in the journal, whatever its bound, until this is said again; with `u64::MAX` none.
     pub fn keep_after(&self, seq: u64) {
         self.0.keep_after.store(seq, Ordering::Relaxed);

@@ -81,9 +81,15 @@ pub enum Said {
     /// Of the primary: take the last frame back, it is another here.
     Cut,
     /// Of the primary: there is no common past that a journal reaches, so its rows follow; `diverged`: what the standby
-    /// has is no part of the primary's past.
+    /// has is no part of the primary's past, and after frame `common` nothing of it is.
     Rows {
         diverged: bool,
+        common: u64,
+    },
+    /// Of the primary: the recovered messages of that name are there, and this became of them.
+    Recovered {
+        name: String,
+        fates: Vec<u8>,
     },
     /// And the link will be closed.
     Refused(String),

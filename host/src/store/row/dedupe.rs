@@ -39,6 +39,11 @@ pub fn dedupe_key(solution: SolutionNo, source: &Name, once: OnceKey) -> Vec<u8>
     key([&solution.to_be_bytes(), source.as_str().as_bytes(), &[0], &once.0])
 }
 
+/// The key that a row is for.
+pub fn read_dedupe_key(key: &[u8]) -> Option<OnceKey> {
+    key.split_last_chunk::<32>().map(|(_, once)| OnceKey(*once))
+}
+
 pub fn dedupe_expiry_key(expires_ms: UnixMs, dedupe_key: &[u8]) -> Vec<u8> {
     key([&expires_ms.to_be_bytes(), dedupe_key])
 }

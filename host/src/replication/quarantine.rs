@@ -1,0 +1,231 @@
+//! What this node had accepted and the other may never have had: kept in a folder, and brought to the primary.
+//!
+//! ```text
+//! quarantine/ID/report.json     when, why, and what became of it
+//!               messages        messages from outside, as they were accepted
+//!               frame           the frame they were in, if it was only one
+//!               store.redb …    this node's store as it was, if the nodes were apart for longer
+//! ```
+//!
+//! Nothing in it goes away without an operator's word.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::recover;
+
+use crate::{
+    model::clock::{Clock, UnixMs},
+    store::{
+        Store,
+        recover::{self as recovered, Fate, Recovered},
+    },
+};
+
+const FOLDER: &str = "quarantine";
+const REPORT: &str = "report.json";
+const MESSAGES: &str = "messages";
+const FRAME: &str = "frame";
+
+/// What lies in one of its folders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub id: String,
+    pub time_ms: UnixMs,
+    /// In a sentence.
+    pub why: String,
+    /// The last frame that both nodes have for certain.
+    pub common: u64,
+    /// Messages from outside after it, by solution.
+    pub messages: BTreeMap<String, u64>,
+    /// Whether the primary has answered.
+    pub settled: bool,
+    /// How many messages came to what.
+    pub fates: BTreeMap<String, u64>,
+}
+
+#[derive(Debug)]
+/// The quarantine of one node.
+pub struct Quarantine {
+    dir: PathBuf,
+    store: Store,
+    clock: Clock,
+    /// Not settled, oldest first. None: not looked yet.
+    pending: Mutex<Option<Vec<String>>>,
+}
+
+impl Quarantine {
+    pub fn new(data_dir: &Path, store: Store, clock: Clock) -> Self {
+        Self { dir: data_dir.join(FOLDER), store, clock, pending: Mutex::new(None) }
+    }
+
+    /// Everything there is, oldest first.
+    pub fn list(&self) -> io::Result<Vec<Report>> {
+        let mut reports = Vec::new();
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(reports),
+            entries => entries?,
+        };
+        for entry in entries {
+            let file = entry?.path().join(REPORT);
+            // One without a report was not finished, and nothing was given up for it.
+            if let Ok(bytes) = fs::read(&file) {
+                reports.push(serde_json::from_slice(&bytes)?);
+            }
+        }
+        reports.sort_by(|one: &Report, other| one.id.cmp(&other.id));
+        Ok(reports)
+    }
+
+    /// Keeps messages, and with `more` what else there is to keep.
+    fn keep(
+        &self,
+        why: &str,
+        common: u64,
+        messages: &[Recovered],
+        more: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let folder = self.dir.join(&id);
+        fs::create_dir_all(&folder)?;
+        more(&folder)?;
+        let packed = recovered::pack(messages).map_err(io::Error::other)?;
+        write(&folder.join(MESSAGES), &packed)?;
+        let by_solution = recovered::by_solution(messages).into_iter();
+        let report = Report {
+            id: id.clone(),
+            time_ms: self.clock.now_ms(),
+            why: why.to_owned(),
+            common,
+            messages: by_solution.map(|(name, count)| (name.to_string(), count)).collect(),
+            settled: messages.is_empty(),
+            fates: BTreeMap::new(),
+        };
+        self.report(&report)?;
+        for folder in [&folder, &self.dir] {
+            fs::File::open(folder)?.sync_all()?;
+        }
+        self.look_again();
+        tracing::warn!(
+            id,
+            why,
+            messages = messages.len(),
+            "set aside in the quarantine; its messages go to the primary"
+        );
+        Ok(())
+    }
+
+    fn report(&self, report: &Report) -> io::Result<()> {
+        let file = self.dir.join(&report.id).join(REPORT);
+        write(&file, &serde_json::to_vec_pretty(report)?)
+    }
+
+    /// One frame that was not shown.
+    pub(super) fn take_frame(&self, frame: &Bytes) -> io::Result<()> {
+        let messages = recovered::accepted_in(frame).map_err(io::Error::other)?;
+        let common = self.store.journal_head().0.seq;
+        let why =
+            "the last frame of this node was never on the other, and none of it was acknowledged";
+        self.keep(why, common, &messages, |folder| write(&folder.join(FRAME), frame))
+    }
+
+    /// All of the store, which is about to be replaced; after frame `common` the other node has nothing of it. Blocks.
+    pub(super) fn take_store(&self, common: u64) -> io::Result<()> {
+        let messages = self.store.accepted_after(common).map_err(io::Error::other)?;
+        let why = "both nodes were primary while they did not hear of each other; the other's rows hold now";
+        let from = self.store.path().parent().unwrap_or(Path::new("."));
+        self.keep(why, common, &messages, |folder| {
+            for name in ["store.redb", "store.journal"] {
+                fs::copy(from.join(name), folder.join(name))?;
+                fs::File::open(folder.join(name))?.sync_all()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Messages that the primary is to be brought: which, and they packed.
+    pub fn pending(&self) -> io::Result<Option<(String, Bytes)>> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.is_none() {
+            let open = self.list()?.into_iter().filter(|report| !report.settled);
+            *pending = Some(open.map(|report| report.id).collect());
+        }
+        let Some(id) = pending.as_ref().and_then(|ids| ids.first()) else { return Ok(None) };
+        let messages = fs::read(self.dir.join(id).join(MESSAGES))?;
+        Ok(Some((id.clone(), messages.into())))
+    }
+
+    /// The primary has them.
+    pub fn settle(&self, id: &str, fates: &[Fate]) -> io::Result<()> {
+        let Some(mut report) = self.get(id)? else { return Ok(()) };
+        report.settled = true;
+        report.fates.clear();
+        for fate in fates {
+            let word = serde_json::to_value(fate)?;
+            *report.fates.entry(word.as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        self.report(&report)?;
+        self.look_again();
+        tracing::info!(id, fates = ?report.fates, "the primary has the messages that were set aside");
+        Ok(())
+    }
+
+    fn look_again(&self) {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn get(&self, id: &str) -> io::Result<Option<Report>> {
+        Ok(self.list()?.into_iter().find(|report| report.id == id))
+    }
+
+    /// The messages in one folder, if there is one of that name.
+    pub fn messages(&self, id: &str) -> io::Result<Option<(Report, Vec<Recovered>)>> {
+        let Some(report) = self.get(id)? else { return Ok(None) };
+        let packed = fs::read(self.dir.join(id).join(MESSAGES))?;
+        Ok(Some((report, recovered::unpack(&packed).map_err(io::Error::other)?)))
+    }
+
+    /// Brings the messages to the primary again; says whether there is such a folder.
+    pub fn replay(&self, id: &str) -> io::Result<bool> {
+        let Some(report) = self.get(id)? else { return Ok(false) };
+        self.report(&Report { settled: false, ..report })?;
+        self.look_again();
+        Ok(true)
+    }
+
+    /// Deletes a folder for good; says whether there was one.
+    pub fn discard(&self, id: &str, reason: &str) -> io::Result<bool> {
+        let Some(report) = self.get(id)? else { return Ok(false) };
+        tracing::warn!(id, reason, messages = ?report.messages, "an operator discards what was set aside");
+        fs::remove_dir_all(self.dir.join(id))?;
+        self.look_again();
+        Ok(true)
+    }
+
+    /// Takes in here what is pending, because this node is primary itself.
+    pub async fn take_in(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        while let Some((id, packed)) = self.pending()? {
+            let fates = recover(&self.store, recovered::unpack(&packed)?).await?;
+            self.settle(&id, &fates)?;
+        }
+        Ok(())
+    }
+}
+
+/// Replaced whole, and on disk when this returns.
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    use io::Write as _;
+    let temporary = file.with_extension("new");
+    let mut new = fs::File::create(&temporary)?;
+    new.write_all(bytes)?;
+    new.sync_all()?;
+    fs::rename(&temporary, file)
+}

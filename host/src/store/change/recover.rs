@@ -1,0 +1,67 @@
+//! Messages that the other node of the pair had accepted are taken in here.
+
+use super::{Change, ChangeError, accept, accept::NewMessage};
+use crate::{
+    model::message::Content,
+    store::{
+        recover::{Fate, Recovered},
+        row::dedupe::{DedupeExpiryRow, DedupeRow, dedupe_expiry_key, dedupe_key},
+        sequencer::Sequencer,
+        table::Table,
+    },
+};
+
+/// Each keeps its first id. Bounds of queues do not hold for them: they have their receipts.
+#[derive(Debug)]
+pub struct Recover {
+    pub messages: Vec<Recovered>,
+}
+
+impl Change for Recover {
+    /// In their order.
+    type Answer = Vec<Fate>;
+
+    fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<Vec<Fate>, ChangeError> {
+        self.messages.into_iter().map(|recovered| take_in(seq, recovered)).collect()
+    }
+}
+
+fn take_in(seq: &mut Sequencer<'_, '_>, recovered: Recovered) -> Result<Fate, ChangeError> {
+    let Recovered { id, message, once } = recovered;
+    let catalogue = seq.catalogue();
+    let Some(solution) = catalogue.solution(message.solution.as_str()) else {
+        return Ok(Fate::NoSolution);
+    };
+    if seq.contains(Table::Messages, &id.0)? {
+        return Ok(Fate::Known);
+    }
+    if let Some((key, row)) = once {
+        let row_key = dedupe_key(solution.no, &message.source, key);
+        let known = seq.get::<DedupeRow>(Table::Dedupe, &row_key)?;
+        if known.is_some_and(|known| known.expires_ms > seq.now_ms()) {
+            return Ok(Fate::SentAgain);
+        }
+        if let Some(known) = known {
+            seq.delete(Table::DedupeExpiry, &dedupe_expiry_key(known.expires_ms, &row_key));
+        }
+        let row = DedupeRow { position: seq.position(), ..row };
+        seq.put(Table::Dedupe, &row_key, &row);
+        seq.put(
+            Table::DedupeExpiry,
+            &dedupe_expiry_key(row.expires_ms, &row_key),
+            &DedupeExpiryRow,
+        );
+    }
+    let headers = message.headers.into_iter();
+    let content = Content {
+        source: message.source,
+        headers: headers.map(|(name, value)| (name, value.into_vec())).collect(),
+        content_type: message.content_type,
+        key: message.key,
+        body: message.body,
+    };
+    let new =
+        NewMessage { id, time_ms: message.time_ms, parent: None, content, due: message.due_ms };
+    accept::keep(seq, solution, new);
+    Ok(Fate::Taken)
+}
