@@ -280,7 +280,7 @@ impl State {
                         self.learn(record, facts, actions);
                         if matches!(self.phase, Phase::Candidate) {
                             // Refused: somebody was faster, or this node lacks something.
-                            self.phase = Phase::Standby;
+                            self.phase = self.phase_without_role(facts);
                             self.forced = false;
                         }
                     }
@@ -315,6 +315,14 @@ impl State {
                     self.stand(true, facts, actions);
                 }
             },
+        }
+    }
+
+    /// A standby without a record would wait for ever: nobody has begun the pair.
+    fn phase_without_role(&self, facts: &Facts) -> Phase {
+        match self.kept.record {
+            Some(_) => Phase::Standby,
+            None => Phase::Starting { since: facts.now },
         }
     }
 

@@ -35,6 +35,8 @@ pub enum Defect {
     CutForAnybody,
     /// A standby shows what a sign of life says, whether or not the primary has that frame.
     BeatShowsAnything,
+    /// A standby that lacks nothing does not say so on a new link.
+    SilentWhenLevel,
 }
 
 #[derive(Debug, Clone)]
@@ -476,6 +478,7 @@ impl World {
     }
 
     fn plan(&mut self, n: usize) {
+        let is_silent = self.has(Defect::SilentWhenLevel);
         let node = &mut self.nodes[n];
         let (Role::Primary, epoch) = (node.posture.role, node.posture.epoch) else {
             if let Some(session) = &mut node.session {
@@ -492,7 +495,12 @@ impl World {
         let store = &node.store;
         let is_common = |tip: &Tip| store.chain_at(tip.position.seq) == Some(tip.chain);
         match hello.tips.iter().position(is_common) {
-            Some(0) => session.feed = Some(hello.tips[0].position.seq + 1),
+            Some(0) => {
+                // The last common frame once more: that it is there has to be said again on each link.
+                let seq = hello.tips[0].position.seq;
+                let again = seq > store.begins as u64 && !is_silent;
+                session.feed = Some(if again { seq } else { seq + 1 });
+            }
             Some(_) => self.say(n, Message::Cut { epoch }),
             None => {
                 let is_past = |tip: &Tip| {
