@@ -54,8 +54,8 @@ pub struct Store {
     /// Before that the journal does not reach back. Durable.
     pub begins: usize,
     pub leading: Option<u64>,
-    /// Given to the link, not on this disk yet.
-    pub offered: Option<Frame>,
+    /// The last frame is given to the link and not on this disk yet.
+    pub is_unsynced: bool,
     /// The writer waits for the gate with the last frame.
     pub waits: bool,
     /// Set aside. Durable.
@@ -155,7 +155,7 @@ impl Node {
             shown: 0,
             begins: 0,
             leading: None,
-            offered: None,
+            is_unsynced: false,
             waits: false,
             aside: 0,
         };
@@ -194,17 +194,19 @@ impl Node {
 
     /// Without what was not on disk. `checkpointed`: the tables have all that showed.
     pub fn crash(&mut self, checkpointed: bool) {
+        if self.store.is_unsynced {
+            self.store.log.pop();
+        }
         let last = self.store.log.len().saturating_sub(1);
         let durable = if checkpointed { self.store.shown } else { 0 };
         let store = Store {
             shown: durable.max(last),
             leading: None,
-            offered: None,
+            is_unsynced: false,
             waits: false,
             ..self.store.clone()
         };
-        let mut rules = self.state.rules.clone();
-        rules.failback_hold = rules.failback_hold.or(None);
+        let rules = self.state.rules.clone();
         *self = Self { is_up: false, run: self.run + 1, disk: self.disk, store, ..Self::new(rules) };
     }
 
@@ -231,8 +233,7 @@ impl Node {
     pub fn follow(&mut self) {
         self.gate.needs = Needs::Never;
         self.gate.waiting_since = None;
-        self.store.log.extend(self.store.offered.take());
-        (self.store.waits, self.store.leading) = (false, None);
+        (self.store.waits, self.store.is_unsynced, self.store.leading) = (false, false, None);
         (self.begins_epoch, self.serves, self.drains) = (false, false, false);
     }
 

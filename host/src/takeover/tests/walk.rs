@@ -84,6 +84,7 @@ impl Walk {
     fn go(&mut self, what: Move) -> Result<(), String> {
         self.steps += 1;
         self.world.go(&what);
+        if std::env::var("TRACE").is_ok() { println!("{what:?}  {}", self.world.summary()); }
         self.moves.push(what);
         self.world.violation.clone().map_or(Ok(()), Err)
     }

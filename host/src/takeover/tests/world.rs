@@ -181,7 +181,7 @@ impl World {
                     moves.push(Move::End(n));
                 }
             }
-            if node.store.offered.is_some() {
+            if node.store.is_unsynced {
                 moves.push(Move::Sync(n));
             }
             if node.store.waits && self.may_show(n) {
@@ -212,7 +212,7 @@ impl World {
         let store = &self.nodes[n].store;
         self.nodes[n].is_up
             && store.leading.is_some()
-            && store.offered.is_none()
+            && !store.is_unsynced
             && !store.waits
             && self.next_id < 120
     }
@@ -261,8 +261,7 @@ impl World {
             Move::Sync(n) => {
                 let now = self.nodes[n].now;
                 let Node { store, gate, .. } = &mut self.nodes[n];
-                store.log.extend(store.offered.take());
-                store.waits = true;
+                (store.is_unsynced, store.waits) = (false, true);
                 gate.waiting_since = (gate.needs == Needs::Both).then_some(now);
             }
             Move::Show(n) => self.show(n),
@@ -393,7 +392,8 @@ impl World {
         self.next_id += 1;
         let node = &mut self.nodes[n];
         node.begins_epoch = false;
-        node.store.offered = node.store.leading.map(|epoch| Frame { epoch, id });
+        node.store.log.extend(node.store.leading.map(|epoch| Frame { epoch, id }));
+        node.store.is_unsynced = true;
     }
 
     fn show(&mut self, n: usize) {
@@ -450,7 +450,7 @@ impl World {
     fn frame_at(&self, n: usize, seq: u64) -> Option<Frame> {
         let store = &self.nodes[n].store;
         let at = usize::try_from(seq).ok()?.checked_sub(1)?;
-        store.log.iter().chain(&store.offered).nth(at).copied()
+        store.log.get(at).copied()
     }
 
     fn speak(&mut self, n: usize) {
@@ -567,7 +567,7 @@ impl World {
                     return;
                 }
                 let store = &mut self.nodes[n].store;
-                if !store.waits && store.shown < store.log.len() {
+                if store.leading.is_none() && store.shown < store.log.len() {
                     store.aside |= store.log.pop().map_or(0, |frame| bit(frame.id));
                 }
                 let hello = self.hello(n);
@@ -668,6 +668,14 @@ impl World {
                 self.fault("two primaries, and nobody wanted that".to_owned());
             }
         }
+    }
+
+    pub fn summary(&self) -> String {
+        let rec = |r: Option<Record>| r.map_or("-".into(), |r| format!("{}.{}{}{}", r.epoch, r.version, if r.owner==STORES[0] {"A"} else {"B"}, match r.in_sync { InSync::Only(x) => if x==STORES[0] {"[A]"} else {"[B]"}, InSync::Both(..) => "[AB]" }));
+        let one = |n: usize| { let d=&self.nodes[n]; let log: Vec<String> = d.store.log.iter().map(|f| format!("{}:{}", f.epoch, f.id)).collect();
+            let ph = match &d.state.phase { Phase::Primary(l) => format!("P{} {:?} {:?}", l.epoch, l.sync, l.handover), p => format!("{p:?}") };
+            format!("{}{ph} promise={} rec={} log={} shown={} aside={:b} lead={:?} {:?} has={} q={} act={:?} sess={}", if d.is_up {""} else {"DOWN "}, d.state.kept.promise, rec(d.state.kept.record), log.join(","), d.store.shown, d.store.aside, d.store.leading, d.gate.needs, d.gate.peer_has, self.link[n].len(), d.actions, d.session.is_some()) };
+        format!("\n    A {}\n    B {}\n    W {} acked={:b}", one(0), one(1), rec(self.record), self.acked)
     }
 
     /// Whether the pair is whole: one primary, both in sync, the same on both.
