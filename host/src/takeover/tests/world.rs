@@ -33,8 +33,10 @@ pub enum Defect {
     PromiseForgotten,
     /// A node takes back and replaces what it has for a primary of a lower epoch.
     CutForAnybody,
-    /// A standby shows what a sign of life says, whether or not the primary has that frame.
-    BeatShowsAnything,
+    /// A standby shows what it is told, whether or not the primary has that very frame.
+    ShowsAnything,
+    /// The same epoch and number are taken for the same frame, also without a witness.
+    PositionsTrusted,
     /// A standby that lacks nothing does not say so on a new link.
     SilentWhenLevel,
 }
@@ -479,6 +481,7 @@ impl World {
 
     fn plan(&mut self, n: usize) {
         let is_silent = self.has(Defect::SilentWhenLevel);
+        let is_sure = self.setup.has_witness || self.has(Defect::PositionsTrusted);
         let node = &mut self.nodes[n];
         let (Role::Primary, epoch) = (node.posture.role, node.posture.epoch) else {
             if let Some(session) = &mut node.session {
@@ -509,7 +512,8 @@ impl World {
                         && seq < store.head()
                         && store.tip_at(usize::try_from(seq).unwrap_or(0)).position.epoch == epoch
                 };
-                let diverged = !hello.tips.iter().all(is_past);
+                // Without a witness both may have made frames in one epoch.
+                let diverged = !is_sure || !hello.tips.iter().all(is_past);
                 self.give_rows(n, diverged);
             }
         }
@@ -544,7 +548,7 @@ impl World {
                     return;
                 }
                 let agreed = self.nodes[n].session.as_ref().map_or(0, |session| session.agreed);
-                let upto = if self.has(Defect::BeatShowsAnything) { u64::MAX } else { agreed };
+                let upto = if self.has(Defect::ShowsAnything) { u64::MAX } else { agreed };
                 self.show_waiting(n, beat.shown.min(upto));
             }
             Message::Frame { epoch, shown, seq, frame } => {
@@ -590,6 +594,7 @@ impl World {
     }
 
     fn take(&mut self, n: usize, epoch: u64, shown: u64, seq: u64, frame: Frame) {
+        let shows_anything = self.has(Defect::ShowsAnything);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
         let last = store.log.last().map_or(0, |last| last.epoch);
@@ -605,11 +610,13 @@ impl World {
         if at > store.log.len() {
             store.log.push(frame);
         }
+        let mut upto = shown;
         if let Some(session) = &mut node.session {
             session.agreed = session.agreed.max(seq);
+            upto = upto.min(session.agreed);
         }
         let tip = store.tip_at(store.log.len());
-        self.show_waiting(n, shown);
+        self.show_waiting(n, if shows_anything { shown } else { upto });
         self.say(n, Message::Has { epoch, tip });
     }
 
