@@ -355,13 +355,13 @@ impl State {
     /// A record, wherever it comes from, if it is newer than the one that is known.
     fn learn(&mut self, record: Option<Record>, facts: &Facts, actions: &mut Vec<Action>) {
         let Some(record) = record else { return };
-        if self.kept.record.is_some_and(|known| !record.is_newer_than(&known)) {
+        if self.kept.record.is_some_and(|known| !self.outranks(&record, &known)) {
             return;
         }
         self.kept.record = Some(record);
         let own = record.owner == self.rules.me;
         match &mut self.phase {
-            Phase::Primary(leading) if record.epoch == leading.epoch => {
+            Phase::Primary(leading) if record.epoch == leading.epoch && own => {
                 let (before, both) = (leading.sync, matches!(record.in_sync, InSync::Both(..)));
                 leading.sync = if both { Sync::Both } else { Sync::Alone };
                 leading.both_since = both.then_some(facts.now);
@@ -371,7 +371,7 @@ impl State {
                     actions.push(Action::Told(if both { Told::InSync } else { Told::Alone }));
                 }
             }
-            Phase::Primary(leading) if record.epoch > leading.epoch && !own => {
+            Phase::Primary(leading) if record.epoch >= leading.epoch && !own => {
                 self.step_down(facts, actions);
             }
             _ if own && record.epoch > self.kept.promise => self.promote(&record, facts, actions),
@@ -380,6 +380,15 @@ impl State {
                 actions.push(Action::Keep(self.kept));
             }
         }
+    }
+
+    fn outranks(&self, record: &Record, known: &Record) -> bool {
+        if record.epoch == known.epoch && record.owner != known.owner {
+            // Without a witness both may have begun the same epoch: the main server's record counts, whatever its
+            // version.
+            return (record.owner == self.rules.me) == self.rules.is_main;
+        }
+        record.is_newer_than(known)
     }
 
     fn promote(&mut self, record: &Record, facts: &Facts, actions: &mut Vec<Action>) {

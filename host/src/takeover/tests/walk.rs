@@ -217,7 +217,7 @@ impl Walk {
                 }
                 self.round()?;
             }
-            return Err("the main server is not handed its role".to_owned());
+            return Err(format!("the main server is not handed its role\n{:?}", self.world.nodes[1].state));
         }
         self.go(Move::Order(primary, Event::Switchover))?;
         for _ in 0..ROUNDS {
