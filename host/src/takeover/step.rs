@@ -167,8 +167,10 @@ pub enum Handover {
     Draining {
         since: Duration,
     },
-    /// Everything is on both; the other waits for its record.
-    Ready,
+    /// They have; once everything is on both, the other gets its record.
+    Ready {
+        since: Duration,
+    },
 }
 
 /// The other node, as it was last heard.
@@ -205,7 +207,7 @@ const JOIN_LAG: u64 = 64;
 /// Changes of role by themselves in [`CHANGES_WINDOW`].
 const CHANGES_MAX: usize = 3;
 const CHANGES_WINDOW: Duration = Duration::from_hours(1);
-/// How long stages may take to stop before a handover is given up.
+/// How long a handover may take before it is given up.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// What happens next.
@@ -295,9 +297,9 @@ impl State {
             }
             Event::Stopped => {
                 if let Phase::Primary(leading) = &mut self.phase
-                    && matches!(leading.handover, Handover::Draining { .. })
+                    && let Handover::Draining { since } = leading.handover
                 {
-                    leading.handover = Handover::Ready;
+                    leading.handover = Handover::Ready { since };
                 }
             }
             Event::Switchover => self.switch_over(facts, actions),
@@ -581,16 +583,20 @@ impl State {
                     self.fail_back(facts, actions);
                 }
             }
-            _ if leading.sync != Sync::Both => self.give_up_handover(actions),
-            Handover::Draining { since } if facts.now >= since + DRAIN => {
-                self.give_up_handover(actions);
+            _ if leading.sync != Sync::Both => self.give_up_handover(facts, actions),
+            // Also if nobody answers who keeps the record. Should it have been changed nevertheless, then nothing shows
+            // here that the other node does not have, and the next answer makes this one step down.
+            Handover::Draining { since } | Handover::Ready { since }
+                if facts.now >= since + DRAIN =>
+            {
+                self.give_up_handover(facts, actions);
             }
-            Handover::Ready if facts.peer_has >= facts.head => {
+            Handover::Ready { .. } if facts.peer_has >= facts.head => {
                 let Leading { epoch, .. } = leading;
                 let (owner, version, to) = (self.rules.me, record.version, peer.store);
                 self.ask(Ask::Transfer { owner, epoch, version, to }, facts, actions);
             }
-            Handover::Draining { .. } | Handover::Ready => {}
+            Handover::Draining { .. } | Handover::Ready { .. } => {}
         }
     }
 
@@ -607,10 +613,11 @@ impl State {
         self.switch_over(facts, actions);
     }
 
-    fn give_up_handover(&mut self, actions: &mut Vec<Action>) {
+    fn give_up_handover(&mut self, facts: &Facts, actions: &mut Vec<Action>) {
         if let Phase::Primary(leading) = &mut self.phase {
             leading.handover = Handover::No;
-            leading.both_since = None;
+            // Not at once again, but again.
+            leading.both_since = (leading.sync == Sync::Both).then_some(facts.now);
             actions.push(Action::Resume);
         }
     }

@@ -138,6 +138,8 @@ pub struct Node {
     pub actions: VecDeque<Action>,
     /// An answer that was there at once.
     pub next: Option<Event>,
+    /// Such answers, one after the other.
+    pub at_once: u8,
     pub heard: VecDeque<Event>,
     pub events: VecDeque<Event>,
     pub session: Option<Session>,
@@ -170,6 +172,7 @@ impl Node {
             gate: no_gate(),
             actions: VecDeque::new(),
             next: None,
+            at_once: 0,
             heard: VecDeque::new(),
             events: VecDeque::new(),
             session: None,

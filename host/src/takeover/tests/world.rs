@@ -234,7 +234,12 @@ impl World {
                     self.decide(n, Event::Tick);
                 }
             }
-            Move::Act(n) => self.act(n),
+            Move::Act(n) => {
+                self.act(n);
+                if self.nodes[n].is_idle() {
+                    self.nodes[n].at_once = 0;
+                }
+            }
             Move::Hear(n) => {
                 if let Some(event) = self.nodes[n].heard.pop_front() {
                     self.decide(n, event);
@@ -325,6 +330,10 @@ impl World {
         let Some(action) = self.nodes[n].actions.pop_front() else {
             if let Some(event) = self.nodes[n].next.take() {
                 self.decide(n, event);
+                self.nodes[n].at_once += 1;
+                if self.nodes[n].at_once > 10 {
+                    self.fault(format!("node {n} asks itself for ever"));
+                }
             }
             return;
         };
