@@ -167,8 +167,10 @@ pub enum Handover {
     Draining {
         since: Duration,
     },
-    /// Everything is on both; the other waits for its record.
-    Ready,
+    /// They have; once everything is on both, the other gets its record.
+    Ready {
+        since: Duration,
+    },
 }
 
 /// The other node, as it was last heard.
@@ -205,7 +207,7 @@ const JOIN_LAG: u64 = 64;
 /// Changes of role by themselves in [`CHANGES_WINDOW`].
 const CHANGES_MAX: usize = 3;
 const CHANGES_WINDOW: Duration = Duration::from_hours(1);
-/// How long stages may take to stop before a handover is given up.
+/// How long a handover may take before it is given up.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// What happens next.
@@ -280,7 +282,7 @@ impl State {
                         self.learn(record, facts, actions);
                         if matches!(self.phase, Phase::Candidate) {
                             // Refused: somebody was faster, or this node lacks something.
-                            self.phase = Phase::Standby;
+                            self.phase = self.phase_without_role(facts);
                             self.forced = false;
                         }
                     }
@@ -295,9 +297,9 @@ impl State {
             }
             Event::Stopped => {
                 if let Phase::Primary(leading) = &mut self.phase
-                    && matches!(leading.handover, Handover::Draining { .. })
+                    && let Handover::Draining { since } = leading.handover
                 {
-                    leading.handover = Handover::Ready;
+                    leading.handover = Handover::Ready { since };
                 }
             }
             Event::Switchover => self.switch_over(facts, actions),
@@ -315,6 +317,14 @@ impl State {
                     self.stand(true, facts, actions);
                 }
             },
+        }
+    }
+
+    /// A standby without a record would wait for ever: nobody has begun the pair.
+    fn phase_without_role(&self, facts: &Facts) -> Phase {
+        match self.kept.record {
+            Some(_) => Phase::Standby,
+            None => Phase::Starting { since: facts.now },
         }
     }
 
@@ -347,13 +357,13 @@ impl State {
     /// A record, wherever it comes from, if it is newer than the one that is known.
     fn learn(&mut self, record: Option<Record>, facts: &Facts, actions: &mut Vec<Action>) {
         let Some(record) = record else { return };
-        if self.kept.record.is_some_and(|known| !record.is_newer_than(&known)) {
+        if self.kept.record.is_some_and(|known| !self.outranks(&record, &known)) {
             return;
         }
         self.kept.record = Some(record);
         let own = record.owner == self.rules.me;
         match &mut self.phase {
-            Phase::Primary(leading) if record.epoch == leading.epoch => {
+            Phase::Primary(leading) if record.epoch == leading.epoch && own => {
                 let (before, both) = (leading.sync, matches!(record.in_sync, InSync::Both(..)));
                 leading.sync = if both { Sync::Both } else { Sync::Alone };
                 leading.both_since = both.then_some(facts.now);
@@ -363,7 +373,7 @@ impl State {
                     actions.push(Action::Told(if both { Told::InSync } else { Told::Alone }));
                 }
             }
-            Phase::Primary(leading) if record.epoch > leading.epoch && !own => {
+            Phase::Primary(leading) if record.epoch >= leading.epoch && !own => {
                 self.step_down(facts, actions);
             }
             _ if own && record.epoch > self.kept.promise => self.promote(&record, facts, actions),
@@ -372,6 +382,15 @@ impl State {
                 actions.push(Action::Keep(self.kept));
             }
         }
+    }
+
+    fn outranks(&self, record: &Record, known: &Record) -> bool {
+        if record.epoch == known.epoch && record.owner != known.owner {
+            // Without a witness both may have begun the same epoch: the main server's record counts, whatever its
+            // version.
+            return (record.owner == self.rules.me) == self.rules.is_main;
+        }
+        record.is_newer_than(known)
     }
 
     fn promote(&mut self, record: &Record, facts: &Facts, actions: &mut Vec<Action>) {
@@ -564,16 +583,20 @@ impl State {
                     self.fail_back(facts, actions);
                 }
             }
-            _ if leading.sync != Sync::Both => self.give_up_handover(actions),
-            Handover::Draining { since } if facts.now >= since + DRAIN => {
-                self.give_up_handover(actions);
+            _ if leading.sync != Sync::Both => self.give_up_handover(facts, actions),
+            // Also if nobody answers who keeps the record. Should it have been changed nevertheless, then nothing shows
+            // here that the other node does not have, and the next answer makes this one step down.
+            Handover::Draining { since } | Handover::Ready { since }
+                if facts.now >= since + DRAIN =>
+            {
+                self.give_up_handover(facts, actions);
             }
-            Handover::Ready if facts.peer_has >= facts.head => {
+            Handover::Ready { .. } if facts.peer_has >= facts.head => {
                 let Leading { epoch, .. } = leading;
                 let (owner, version, to) = (self.rules.me, record.version, peer.store);
                 self.ask(Ask::Transfer { owner, epoch, version, to }, facts, actions);
             }
-            Handover::Draining { .. } | Handover::Ready => {}
+            Handover::Draining { .. } | Handover::Ready { .. } => {}
         }
     }
 
@@ -590,10 +613,11 @@ impl State {
         self.switch_over(facts, actions);
     }
 
-    fn give_up_handover(&mut self, actions: &mut Vec<Action>) {
+    fn give_up_handover(&mut self, facts: &Facts, actions: &mut Vec<Action>) {
         if let Phase::Primary(leading) = &mut self.phase {
             leading.handover = Handover::No;
-            leading.both_since = None;
+            // Not at once again, but again.
+            leading.both_since = (leading.sync == Sync::Both).then_some(facts.now);
             actions.push(Action::Resume);
         }
     }
