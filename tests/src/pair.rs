@@ -273,7 +273,9 @@ impl PairUnderTest {
 
     /// Nothing passes between the nodes, either way.
     pub fn stall_links(&self) {
-        Side::BOTH.map(|side| self.wire_to(side).stall_all());
+        for side in Side::BOTH {
+            self.wire_to(side).stall_all();
+        }
     }
 
     /// The link works again; what was under way is lost.

@@ -65,7 +65,7 @@ impl Traffic {
     pub fn to(pair: &PairUnderTest) -> Self {
         let receiver = Receiver::start();
         let node = pair.node(pair.wait_in_sync());
-        node.deploy(&Solution::lean().with("[delivery]\nattempts = 1000\nbackoff = \"20ms\""));
+        node.deploy(&Solution::lean().with("[delivery]\nattempts = 100\nbackoff = \"20ms\""));
         node.set("lean", "sink", &json!(receiver.url("/sink")));
         Self {
             receiver,
