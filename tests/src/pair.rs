@@ -92,13 +92,10 @@ impl Setup {
     pub fn make(self) -> PairUnderTest {
         let hooks = [Port::reserve(), Port::reserve()];
         let links = [Port::reserve(), Port::reserve()];
-        let wires = self.is_wired.then(|| {
-            [Wire::to(links[0].address), Wire::to(links[1].address)]
-        });
+        let wires = self.is_wired.then(|| [Wire::to(links[0].address), Wire::to(links[1].address)]);
         let witness = (self.third == Third::Server).then(|| self.program.witness());
-        let to_witness = witness.as_ref().map(|witness| {
-            [Wire::to(witness.address), Wire::to(witness.address)]
-        });
+        let to_witness =
+            witness.as_ref().map(|witness| [Wire::to(witness.address), Wire::to(witness.address)]);
         let shared = tempfile::tempdir().expect("there is a temporary folder");
         let [main, failover] =
             [0, 1].map(|at: usize| NodeUnderTest::at(self.program, hooks[at].address));
@@ -226,9 +223,10 @@ impl PairUnderTest {
     }
 
     pub fn wait_status(&self, side: Side, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        wait_for(&format!("of {side:?}: {what}; now {:#?}", Side::BOTH.map(|s| self.status(s))), || {
-            self.status(side).filter(&is_so)
-        })
+        wait_for(
+            &format!("of {side:?}: {what}; now {:#?}", Side::BOTH.map(|s| self.status(s))),
+            || self.status(side).filter(&is_so),
+        )
     }
 
     /// Waits until one is primary, the other standby, and receipts are on two disks; says who is primary.
@@ -254,7 +252,8 @@ impl PairUnderTest {
     pub fn wait_even(&self) {
         self.wait_in_sync();
         wait_until("both heads are one", || {
-            let heads = Side::BOTH.map(|side| self.status(side).map(|status| status["head"].clone()));
+            let heads =
+                Side::BOTH.map(|side| self.status(side).map(|status| status["head"].clone()));
             heads[0].is_some() && heads[0] == heads[1]
         });
     }

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    DEADLINE, PairUnderTest, Receiver, Request, Response, Side, Solution,
+    DEADLINE, NodeUnderTest, PairUnderTest, Receiver, Request, Response, Side, Solution,
     audit::{self, messages, wait_until_idle},
     node::text,
-    wait::{wait_for, wait_until},
+    wait::wait_until,
 };
 
 /// Senders at a time; half of them give each message an idempotency key and do not rest until it has a receipt.
@@ -107,7 +107,8 @@ impl Traffic {
     #[expect(clippy::disallowed_methods, reason = "not as fast as can be, while nobody takes it")]
     fn send_surely(&self, number: u64) {
         let body = format!("key {number}");
-        let request = Request::post("/hooks/lean/in", body.clone()).header("idempotency-key", &body);
+        let request =
+            Request::post("/hooks/lean/in", body.clone()).header("idempotency-key", &body);
         let began = Instant::now();
         let mut receipts = Vec::new();
         let wanted = if number % 16 == 0 { 2 } else { 1 };
@@ -242,13 +243,12 @@ impl Traffic {
 
 /// Both nodes show the same, and have not found themselves different meanwhile.
 fn assert_alike(pair: &PairUnderTest) {
-    wait_for("both nodes show the same", || {
-        let shown = Side::BOTH.map(|side| {
-            let node = pair.node(side);
-            (messages(node), node.api("state/lean"), node.api("solutions"), node.api("settings"))
-        });
-        (shown[0] == shown[1]).then_some(())
-    });
+    let primary = shown(pair.node(Side::Main));
+    let standby = shown(pair.node(Side::Failover));
+    for (one, other) in primary.iter().zip(&standby) {
+        assert_eq!(one, other, "the nodes show different things");
+    }
+    assert_eq!(primary.len(), standby.len(), "one node shows more than the other");
     for side in Side::BOTH {
         let log = pair.node(side).log();
         for bad in ["the stores differ", "panicked", "roles cannot be decided"] {
@@ -256,6 +256,18 @@ fn assert_alike(pair: &PairUnderTest) {
             assert_eq!(line, None, "in the log of {side:?}");
         }
     }
+}
+
+/// What a node shows to people, in parts.
+fn shown(node: &NodeUnderTest) -> Vec<Value> {
+    let mut solutions = node.api("solutions");
+    for solution in solutions.as_array_mut().expect("it lists solutions") {
+        // Counted by who handles them.
+        solution["queued"].take();
+    }
+    let mut shown = vec![node.api("state/lean"), node.api("settings"), solutions];
+    shown.extend(messages(node).into_values());
+    shown
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -136,8 +136,7 @@ fn connect(shared: &Arc<Shared>, from: TcpStream) -> io::Result<()> {
         state.open.extend([from.try_clone()?, to.try_clone()?]);
         state.generation
     };
-    let ways =
-        [(Way::There, from.try_clone()?, to.try_clone()?), (Way::Back, to, from)];
+    let ways = [(Way::There, from.try_clone()?, to.try_clone()?), (Way::Back, to, from)];
     for (way, from, to) in ways {
         let shared = shared.clone();
         thread::spawn(move || carry(&shared, generation, way, from, to));

@@ -23,7 +23,10 @@ fn receipts_are_on_two_disks_and_the_standby_passes_messages_on() {
             let receipt = answer.json();
             assert_eq!(receipt["durability"], 2, "{receipt}");
             assert_eq!(receipt["epoch"], status["epoch"]);
-            assert_eq!(answer.header("tandem-node").map(|node| &node[..8]), status["node"].as_str());
+            assert_eq!(
+                answer.header("tandem-node").map(|node| &node[..8]),
+                status["node"].as_str()
+            );
             assert_eq!(answer.header("tandem-epoch"), Some(status["epoch"].to_string().as_str()));
             let id = receipt["id"].as_str().unwrap();
             for node in [&pair.main, &pair.failover] {
