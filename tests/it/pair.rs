@@ -2,3 +2,5 @@
 
 mod crash;
 mod in_sync;
+mod silence;
+mod strangers;
