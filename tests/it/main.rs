@@ -15,6 +15,7 @@ mod misbehaviour;
 mod new_project;
 mod one_message;
 mod operating;
+mod pair;
 mod pairing;
 mod publishing;
 mod refusals;

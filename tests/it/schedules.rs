@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tandem::model::message::MessageId;
-use tandem_tests::{NodeUnderTest, Solution, wait_until};
+use tandem_tests::{NodeUnderTest, Solution, audit::count, wait_until};
 
 use crate::TANDEM;
 
@@ -47,18 +47,6 @@ fn ticks_are_counted_once_across_kills_and_restarts() {
     }
     let counted = node.api("state/lean")[0]["value"].clone();
     assert_eq!(count(&counted), ticks.len() as u64, "each was handled once");
-}
-
-/// What `lean` keeps: eight bytes, little-endian; shown as text where they happen to be text.
-#[expect(clippy::little_endian_bytes, reason = "as the fixture writes it")]
-pub fn count(value: &Value) -> u64 {
-    use base64::{Engine as _, prelude::BASE64_STANDARD};
-    let bytes = match (&value["text"], &value["base64"]) {
-        (Value::String(text), _) => text.clone().into_bytes(),
-        (_, Value::String(text)) => BASE64_STANDARD.decode(text).unwrap(),
-        _ => panic!("no value: {value}"),
-    };
-    u64::from_le_bytes(bytes.try_into().unwrap())
 }
 
 #[test]

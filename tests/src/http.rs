@@ -61,8 +61,13 @@ impl Request {
 
     /// Sends it and reads the answer; an answer that comes before all is sent is an answer.
     pub fn send(&self, address: SocketAddr) -> io::Result<Response> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        self.send_within(address, PATIENCE)
+    }
+
+    /// The same, but gives up after so much silence.
+    pub fn send_within(&self, address: SocketAddr, patience: Duration) -> io::Result<Response> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         let written = io::Write::write_all(&mut stream, &self.bytes());
         Response::read(&mut BufReader::new(stream)).map_err(|error| written.err().unwrap_or(error))

@@ -9,6 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -27,18 +28,25 @@ pub struct NodeUnderTest {
     program: Program,
     folder: TempDir,
     process: Option<Child>,
-    /// Where it listens; after a restart another port, as another process might have the old one by then.
+    /// What it is told to listen at.
+    listen: SocketAddr,
+    /// Where it listens; after a restart another port, as another process might have the old one by then, unless a test
+    /// holds a port for it.
     pub address: SocketAddr,
 }
 
 impl NodeUnderTest {
     pub(crate) fn start(program: Program, config: &str) -> Self {
-        let folder = tempfile::tempdir().expect("there is a temporary folder");
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut node = Self { program, folder, process: None, address };
+        let mut node = Self::at(program, ([127, 0, 0, 1], 0).into());
         node.configure(config);
         node.run();
         node
+    }
+
+    /// One that does not run yet.
+    pub(crate) fn at(program: Program, listen: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("there is a temporary folder");
+        Self { program, folder, process: None, listen, address: listen }
     }
 
     /// Its `tandem.toml` from the next start on.
@@ -53,6 +61,15 @@ impl NodeUnderTest {
 
     /// Starts it and waits until it takes messages.
     pub fn run(&mut self) {
+        self.launch();
+        wait_until("the node is ready", || {
+            self.must_live();
+            self.get("/readyz").is_ok_and(|response| response.status == 200)
+        });
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn launch(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         let listen = self.data_dir().join("listen");
         // A node that was killed left its own.
@@ -61,7 +78,8 @@ impl NodeUnderTest {
         let child = self
             .program
             .command(self.folder.path())
-            .args(["run", "--data-dir", "data", "--listen", "127.0.0.1:0", "--stop-with-stdin"])
+            .args(["run", "--data-dir", "data", "--stop-with-stdin"])
+            .args(["--listen", &self.listen.to_string()])
             // Held by this process: should it be killed, the node stops.
             .stdin(Stdio::piped())
             .stderr(log.expect("a test's folder can be written"))
@@ -71,10 +89,10 @@ impl NodeUnderTest {
             self.must_live();
             fs::read_to_string(&listen).ok()?.trim().parse().ok()
         });
-        wait_until("the node is ready", || {
-            self.must_live();
-            self.get("/readyz").is_ok_and(|response| response.status == 200)
-        });
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     fn must_live(&mut self) {
@@ -91,14 +109,23 @@ impl NodeUnderTest {
 
     /// As an operator would (SIGTERM); gives the exit code.
     pub fn stop(&mut self) -> Option<i32> {
-        let mut process = self.process.take().expect("it runs");
-        let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(
-            pid.expect("a process has an id"),
-            rustix::process::Signal::TERM,
-        )
-        .expect("a child can be asked to stop");
-        program::wait_for_end(&mut process)
+        self.signal(Signal::TERM);
+        program::wait_for_end(&mut self.process.take().expect("it runs"))
+    }
+
+    /// It does nothing any more until it is resumed, as if its machine hung.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.process.as_ref().expect("it runs").id();
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process has an id");
+        kill_process(pid, signal).expect("a child takes signals");
     }
 
     /// Stops it in order and starts it again.

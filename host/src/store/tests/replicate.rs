@@ -236,8 +236,11 @@ async fn frames_that_do_not_fit_are_refused_whole() {
     }
     let (again, new) = (frame(2, 2, state), frame(2, 3, state));
     assert_eq!(half.store.take(vec![again, new], 0).await.unwrap().0.seq, 3, "one is here already");
+    // The other node begins anew, in the middle of what comes together.
+    let anew = [4, 2, 3, 4, 5].map(|seq| frame(2, seq, state)).to_vec();
+    assert_eq!(half.store.take(anew, 0).await.unwrap().0.seq, 5);
     half.lead(3, None).await;
-    assert!(half.store.take(vec![frame(3, 5, state)], 0).await.is_err(), "a leader takes none");
+    assert!(half.store.take(vec![frame(3, 7, state)], 0).await.is_err(), "a leader takes none");
 }
 
 /// Hands rows of `from` to `to`; each part goes through `change` first.

@@ -142,8 +142,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts frames into the journal, all or, if one of them is not right, none.
+    /// Puts frames into the journal; of those that follow each other all or, if one of them is not right, none.
     fn take(&mut self, frames: &[Bytes]) -> Result<(), TakeError> {
+        // The other node may have begun anew, before the end, in the middle of what came together.
+        let seq = |frame: &Bytes| Frame::decode(frame).map_or(0, |frame| frame.position.seq);
+        frames
+            .chunk_by(|one, next| seq(one).checked_add(1) == Some(seq(next)))
+            .try_for_each(|run| self.take_run(run))
+    }
+
+    fn take_run(&mut self, frames: &[Bytes]) -> Result<(), TakeError> {
         let mut position = self.position;
         let frames = self.new_ones(frames)?;
         for bytes in frames {

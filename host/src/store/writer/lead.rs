@@ -68,15 +68,16 @@ impl Writer {
         }
         let (before, chain_before) = lock(&self.journal).head();
         let replica = self.leading.as_ref().and_then(|leading| leading.replica.clone());
+        // The journal knows it before the other node does, whose answer is compared with it.
+        let frame = std::mem::take(&mut self.frame);
+        let chain = self.append(position, frame.bytes())?;
+        self.frame = frame;
         if let Some(replica) = &replica {
             replica.offer(position, Bytes::copy_from_slice(self.frame.bytes()));
         }
         rows.bring_all(self.frame.bytes()).map_err(ApplyError::from)?;
         let changed = rows.changed();
         drop(rows);
-        let frame = std::mem::take(&mut self.frame);
-        let chain = self.append(position, frame.bytes())?;
-        self.frame = frame;
         lock(&self.journal).sync()?;
         let Ok(durability) = self.wait_for(replica.as_deref(), position) else {
             txn.abort()?;

@@ -1,0 +1,289 @@
+//! Senders that write down every receipt, and the audit of what came of it.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    DEADLINE, NodeUnderTest, PairUnderTest, Receiver, Request, Response, Side, Solution,
+    audit::{self, messages, wait_until_idle},
+    node::text,
+    wait::wait_until,
+};
+
+/// Senders at a time; half of them give each message an idempotency key and do not rest until it has a receipt.
+const SENDERS: usize = 4;
+/// Between two messages of a sender.
+const PACE: Duration = Duration::from_millis(4);
+/// A node that says nothing for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// One receipt, as its sender got it.
+#[derive(Debug, Clone)]
+pub struct Got {
+    pub id: String,
+    pub body: String,
+    pub epoch: u64,
+    pub durability: u64,
+    pub sent: Instant,
+    pub at: Instant,
+    /// The answer to the first request with this body.
+    pub is_first_try: bool,
+}
+
+/// What is sent to a pair, and what its senders know.
+#[derive(Debug)]
+pub struct Traffic {
+    receiver: Receiver,
+    addresses: Vec<SocketAddr>,
+    stop: AtomicBool,
+    next: AtomicU64,
+    got: Mutex<Vec<Got>>,
+    /// Answers that were no receipts, by status.
+    refused: Mutex<BTreeMap<u16, (u64, String)>>,
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Traffic {
+    /// To both nodes of a pair that is in sync; deploys what counts.
+    pub fn to(pair: &PairUnderTest) -> Self {
+        let receiver = Receiver::start();
+        let node = pair.node(pair.wait_in_sync());
+        node.deploy(&Solution::lean().with("[delivery]\nattempts = 100\nbackoff = \"20ms\""));
+        node.set("lean", "sink", &json!(receiver.url("/sink")));
+        Self {
+            receiver,
+            addresses: Side::BOTH.map(|side| pair.node(side).address).to_vec(),
+            stop: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            got: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Sends to both nodes while `act` acts.
+    pub fn during<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.stop.store(false, Ordering::Relaxed);
+        thread::scope(|scope| {
+            // Also if something fails below: the scope waits for its threads.
+            let _stop = StopAtEnd(&self.stop);
+            for sender in 0..SENDERS {
+                scope.spawn(move || self.send(sender));
+            }
+            act()
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "senders have a pace")]
+    fn send(&self, sender: usize) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if sender % 2 == 0 {
+                self.send_surely(number);
+            } else {
+                self.try_once(number);
+            }
+            thread::sleep(PACE);
+        }
+    }
+
+    /// With a key, to one node and the other, until there is a receipt; now and then once more.
+    #[expect(clippy::disallowed_methods, reason = "not as fast as can be, while nobody takes it")]
+    fn send_surely(&self, number: u64) {
+        let body = format!("key {number}");
+        let request =
+            Request::post("/hooks/lean/in", body.clone()).header("idempotency-key", &body);
+        let began = Instant::now();
+        let mut receipts = Vec::new();
+        let wanted = if number % 16 == 0 { 2 } else { 1 };
+        for attempt in 0.. {
+            let address = self.address(number + attempt);
+            if let Some(got) = self.attempt(address, &request, &body, attempt == 0) {
+                receipts.push(got.id.clone());
+                if receipts.len() == 1 {
+                    lock(&self.got).push(got);
+                }
+                if receipts.len() == wanted {
+                    break;
+                }
+            } else {
+                thread::sleep(PACE);
+            }
+            assert!(began.elapsed() < DEADLINE * 2, "{body} got no receipt: {:?}", self.refused);
+        }
+        receipts.dedup();
+        assert_eq!(receipts.len(), 1, "`{body}` was taken as two messages");
+    }
+
+    /// Without a key: no answer, no receipt, and what came of it is open.
+    fn try_once(&self, number: u64) {
+        let body = format!("once {number}");
+        let request = Request::post("/hooks/lean/in", body.clone());
+        let got = self.attempt(self.address(number), &request, &body, true);
+        lock(&self.got).extend(got);
+    }
+
+    fn address(&self, number: u64) -> SocketAddr {
+        self.addresses[usize::try_from(number / 2).unwrap_or(0) % self.addresses.len()]
+    }
+
+    fn attempt(
+        &self,
+        address: SocketAddr,
+        request: &Request,
+        body: &str,
+        is_first_try: bool,
+    ) -> Option<Got> {
+        let sent = Instant::now();
+        let response = request.send_within(address, PATIENCE).ok()?;
+        if response.status != 202 {
+            self.note_refusal(&response);
+            return None;
+        }
+        let receipt = response.json();
+        Some(Got {
+            id: text(&receipt["id"]),
+            body: body.to_owned(),
+            epoch: receipt["epoch"].as_u64().expect("a receipt has an epoch"),
+            durability: receipt["durability"].as_u64().expect("a receipt says how durable it is"),
+            sent,
+            at: Instant::now(),
+            is_first_try,
+        })
+    }
+
+    fn note_refusal(&self, response: &Response) {
+        // A node that cannot take it now says so; anything else would be the sender's fault, which it is not.
+        let is_now = matches!(response.status, 421 | 429 | 502 | 503 | 504);
+        assert!(is_now, "{response}");
+        let mut refused = lock(&self.refused);
+        let entry = refused.entry(response.status).or_insert_with(|| (0, response.text()));
+        entry.0 += 1;
+    }
+
+    pub fn receipts(&self) -> usize {
+        lock(&self.got).len()
+    }
+
+    pub fn got(&self) -> Vec<Got> {
+        lock(&self.got).clone()
+    }
+
+    /// Waits for so many more receipts.
+    pub fn wait_more(&self, more: usize) {
+        let before = self.receipts();
+        wait_until(&format!("{more} receipts after {before}"), || self.receipts() >= before + more);
+    }
+
+    /// Waits for a new receipt that is on so many disks.
+    pub fn wait_durability(&self, disks: u64) {
+        let before = self.receipts();
+        wait_until(&format!("a receipt is on {disks} disks"), || {
+            lock(&self.got)[before..].iter().any(|got| got.durability == disks)
+        });
+    }
+
+    /// The longest time in which no receipt came, from the first to the last.
+    pub fn longest_gap(&self) -> Duration {
+        let mut times: Vec<_> = lock(&self.got).iter().map(|got| got.at).collect();
+        times.sort_unstable();
+        times.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default()
+    }
+
+    /// Once a receipt is of an epoch, nobody gets one of an epoch before for what is sent from then on.
+    pub fn assert_fenced(&self) {
+        let mut got = self.got();
+        got.sort_by_key(|got| got.at);
+        let mut first = BTreeMap::<u64, Instant>::new();
+        for one in &got {
+            first.entry(one.epoch).or_insert(one.at);
+        }
+        for one in got.iter().filter(|one| one.is_first_try) {
+            let newer = first.range(one.epoch + 1..).find(|(_, at)| **at < one.sent);
+            assert_eq!(newer, None, "two primaries took messages: {one:?}");
+        }
+    }
+
+    /// The same where both nodes acted for a while: nothing is lost and the nodes have the same in the end, but what both
+    /// did in the meantime may have been done twice, as its policy says.
+    pub fn audit_loosely(&self, pair: &PairUnderTest) {
+        let primary = pair.node(pair.wait_in_sync());
+        wait_until_idle(primary);
+        pair.wait_even();
+        let stored = messages(primary);
+        for one in self.got() {
+            let message = stored.get(&one.id);
+            assert_eq!(message.map(|m| &m["status"]), Some(&"done".into()), "{one:?}");
+        }
+        assert_alike(pair);
+    }
+
+    /// Waits until both nodes have the same, and checks that it is what was to come of the receipts.
+    #[expect(clippy::print_stderr, reason = "what a run was worth")]
+    pub fn audit(&self, pair: &PairUnderTest) {
+        let primary = pair.node(pair.wait_in_sync());
+        wait_until_idle(primary);
+        pair.wait_even();
+        let got = self.got();
+        let receipts = got.iter().map(|one| (one.id.as_str(), one.body.as_str()));
+        let stored = audit::check_receipts(primary, &self.receiver, receipts);
+        assert_alike(pair);
+        let calls = self.receiver.calls().len();
+        eprintln!(
+            "{} receipts, {} stored, {calls} calls, longest gap {:?}, refusals {:?}",
+            got.len(),
+            stored,
+            self.longest_gap(),
+            lock(&self.refused)
+        );
+    }
+}
+
+/// Both nodes show the same, and have not found themselves different meanwhile.
+fn assert_alike(pair: &PairUnderTest) {
+    let primary = shown(pair.node(Side::Main));
+    let standby = shown(pair.node(Side::Failover));
+    for (one, other) in primary.iter().zip(&standby) {
+        assert_eq!(one, other, "the nodes show different things");
+    }
+    assert_eq!(primary.len(), standby.len(), "one node shows more than the other");
+    for side in Side::BOTH {
+        let log = pair.node(side).log();
+        for bad in ["the stores differ", "panicked", "roles cannot be decided"] {
+            let line = log.lines().find(|line| line.contains(bad));
+            assert_eq!(line, None, "in the log of {side:?}");
+        }
+    }
+}
+
+/// What a node shows to people, in parts.
+fn shown(node: &NodeUnderTest) -> Vec<Value> {
+    let mut solutions = node.api("solutions");
+    for solution in solutions.as_array_mut().expect("it lists solutions") {
+        // Counted by who handles them.
+        solution["queued"].take();
+    }
+    let mut shown = vec![node.api("state/lean"), node.api("settings"), solutions];
+    shown.extend(messages(node).into_values());
+    shown
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
