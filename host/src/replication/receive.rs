@@ -47,6 +47,8 @@ pub(super) struct Hearing {
     install: Option<Install>,
     /// Came while frames were gathered.
     put_back: Option<(u8, Bytes)>,
+    /// The other's messages on their way in: that takes what is heard meanwhile.
+    recovering: JoinSet<Option<(String, Vec<Fate>)>>,
 }
 
 impl Hearing {
@@ -56,20 +58,37 @@ impl Hearing {
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
     ) -> Self {
-        Self { session, receiver, say, introduce, install: None, put_back: None }
+        Self {
+            session,
+            receiver,
+            say,
+            introduce,
+            install: None,
+            put_back: None,
+            recovering: JoinSet::new(),
+        }
     }
 
     /// The next message, and what follows from it.
     pub async fn hear(&mut self) -> Result<(), SessionError> {
         let (kind, payload) = match self.put_back.take() {
             Some(message) => message,
-            None => self.receiver.next().await?.ok_or(SessionError::Closed)?,
+            None => tokio::select! {
+                message = self.receiver.next() => message?.ok_or(SessionError::Closed)?,
+                Some(recovered) = self.recovering.join_next() => {
+                    if let Ok(Some((name, fates))) = recovered {
+                        let fates = fates.into_iter().map(Fate::number).collect();
+                        self.say.send(Said::Recovered { name, fates }).await.ok();
+                    }
+                    return Ok(());
+                }
+            },
         };
         match kind {
             wire::SAID => self.take_in(postcard::from_bytes(&payload)?).await,
             wire::FRAME => self.take_frames(&payload).await,
             wire::ROWS => self.take_rows(&payload).await,
-            wire::RECOVERED => self.take_recovered(&payload).await,
+            wire::RECOVERED => self.take_recovered(&payload),
             other => Err(SessionError::Unfit(format!("messages of kind {other} are not known"))),
         }
     }
@@ -234,16 +253,19 @@ impl Hearing {
     }
 
     /// As the primary: takes in what the other had accepted while the nodes were apart.
-    async fn take_recovered(&mut self, payload: &Bytes) -> Result<(), SessionError> {
+    fn take_recovered(&mut self, payload: &Bytes) -> Result<(), SessionError> {
         let (name, messages) = wire::read_recovered(payload)?;
-        match recover(&self.session.store, messages).await {
-            Ok(fates) => {
-                let fates = fates.into_iter().map(Fate::number).collect();
-                self.say.send(Said::Recovered { name, fates }).await.ok();
+        let store = self.session.store.clone();
+        self.recovering.spawn(async move {
+            match recover(&store, messages).await {
+                Ok(fates) => Some((name, fates)),
+                Err(error) => {
+                    // It is brought again on the next link.
+                    tracing::warn!(%error, "messages of the other node were not taken in");
+                    None
+                }
             }
-            // It is brought again.
-            Err(error) => tracing::warn!(%error, "messages of the other node were not taken in"),
-        }
+        });
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! A node hangs, or the link between the nodes is cut: the other cannot know which.
 
-use tandem_tests::{DEADLINE, PairUnderTest, Side, Third, Traffic, wire::Way, wait_until};
+use tandem_tests::{DEADLINE, PairUnderTest, Side, Third, Traffic, wait_until, wire::Way};
 
 use crate::TANDEM;
 
