@@ -1,4 +1,4 @@
-//! `tandem pair`: two nodes become a pair.
+//! `tandem pair`: two nodes become a pair, and what an operator does with one.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,9 +16,12 @@ use super::{
     house::{self, Overrides},
     output::{Output, Style},
     quantity::moment,
+    target::NodeArgs,
 };
 
+mod quarantine;
 mod refusals;
+mod roles;
 mod wait;
 
 use refusals::{of_folder, of_join};
@@ -28,14 +31,15 @@ const PORT: u16 = 7401;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const VALID_MAX: Duration = Duration::from_hours(7 * 24);
 
-/// Make a pair of two nodes
+/// Make a pair of two nodes, and see to it
 ///
 /// The first node invites, which gives a code; the second joins with it. From then on they know each other by their keys.
 /// The keys are in the folder `pair` of their data.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tandem pair invite --address 10.0.0.1:7401 --wait
-  tandem pair join \"$CODE\"    on the other node, with the code that this gave")]
+  tandem pair join \"$CODE\"    on the other node, with the code that this gave
+  tandem pair status")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -81,6 +85,57 @@ enum Action {
 
         #[command(flatten)]
         place: Place,
+    },
+
+    /// Show how the nodes are, as one of them sees it
+    #[command(after_help = "Examples:
+  tandem pair status
+  tandem pair status --node http://10.0.0.2:7400 --json | jq .sync")]
+    Status {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+
+    /// Exchange the roles: the standby becomes primary
+    ///
+    /// What runs is finished first, nothing is lost and nothing is made twice. Either node may be asked.
+    #[command(after_help = "Examples:
+  tandem pair switchover
+  tandem pair switchover --node http://10.0.0.2:7400")]
+    Switchover {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+
+    /// Make a standby primary because the other node is gone
+    ///
+    /// Be sure that it is: if it only cannot be reached, both act until they meet. With a witness there are never two: it
+    /// refuses while the other is primary or this node lacks something.
+    #[command(after_help = "Examples:
+  tandem pair promote --node http://10.0.0.2:7400")]
+    Promote {
+        /// Even if this node may lack messages that have receipts
+        #[arg(long)]
+        allow_data_loss: bool,
+
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+
+    /// What one node had accepted and the other may never have had
+    ///
+    /// After the nodes were apart, the one that is not primary any more sets aside what it did meanwhile, and its messages
+    /// go to the primary with their first ids. Nothing goes away by itself. Each node has its own quarantine.
+    #[command(after_help = "Examples:
+  tandem pair quarantine list --node http://10.0.0.1:7400
+  tandem pair quarantine show ID
+  tandem pair quarantine discard ID --reason \"looked at, all is there\"")]
+    Quarantine {
+        #[command(subcommand)]
+        action: quarantine::Action,
+
+        #[command(flatten)]
+        node: NodeArgs,
     },
 }
 
@@ -141,6 +196,14 @@ pub async fn run(args: Args, output: Output) -> Result<(), Failure> {
             tell(&joined.map_err(|error| of_join(error, &folder))?, output)?;
             output.note("Start this node now; one that runs already has to be started again.");
             Ok(())
+        }
+        Action::Status { node } => roles::status(&node.client()?, output).await,
+        Action::Switchover { node } => roles::switch_over(&node.client()?, output).await,
+        Action::Promote { allow_data_loss, node } => {
+            roles::promote(&node.client()?, allow_data_loss, output).await
+        }
+        Action::Quarantine { action, node } => {
+            quarantine::run(action, &node.client()?, output).await
         }
     }
 }
