@@ -21,7 +21,7 @@ use crate::{
         talk::{Beat, Heard, Hello, PROTOCOLS, Said, Standing},
     },
     net::link::{Link, LinkError, LinkReceiver, LinkSender},
-    store::{Store, frame, replicate::OrderError},
+    store::{Store, frame, replicate::OrderError, row::segment::SegmentKey},
 };
 
 mod feed;
@@ -36,6 +36,8 @@ pub use receive::recover;
 const MESSAGE_MAX: u32 = 1 << 30;
 /// A writer that was not seen for this long, and for several intervals, is stuck: no sign of life is sent for it.
 const STUCK: Duration = Duration::from_secs(3);
+/// Between two looks for missing segments.
+const LOOK: Duration = Duration::from_millis(500);
 /// Messages that wait to be sent.
 const WAITING: usize = 64;
 
@@ -134,8 +136,9 @@ impl Session {
     async fn talk(self, sender: LinkSender, receiver: LinkReceiver) -> SessionError {
         let (say, said) = mpsc::channel(WAITING);
         let (introduce, introduced) = watch::channel(None);
-        let speaking = self.clone().speak(sender, said, introduced);
-        let receiving = self.receive(receiver, say, introduce);
+        let (want, wanted) = watch::channel(None);
+        let speaking = self.clone().speak(sender, said, introduced, wanted);
+        let receiving = self.receive(receiver, say, introduce, want);
         tokio::select! {
             error = speaking => error,
             error = receiving => error,
@@ -176,6 +179,7 @@ impl Session {
         mut sender: LinkSender,
         mut answers: mpsc::Receiver<Said>,
         mut introduced: watch::Receiver<Option<Hello>>,
+        mut wanted: watch::Receiver<Option<SegmentKey>>,
     ) -> SessionError {
         let mut posture = self.posture.clone();
         let mut beats = tokio::time::interval(self.own.interval);
@@ -183,6 +187,8 @@ impl Session {
         let mut told = None;
         // Recovered messages that were brought and not answered yet.
         let mut brought = None;
+        // When the archive was looked through last.
+        let mut looked = None;
         let mut feed = feed::Feed::None;
         loop {
             let standing = posture.borrow_and_update().standing;
@@ -205,6 +211,10 @@ impl Session {
                             wire::say(&mut sender, &Said::Beat(beat)).await?;
                         }
                     }
+                    Ok(()) = wanted.changed() => {
+                        let key = *wanted.borrow_and_update();
+                        self.give_segment(key, &mut sender).await?;
+                    }
                     Ok(()) = introduced.changed() => {
                         feed = self.plan(standing, &introduced, &mut sender).await?;
                     }
@@ -214,6 +224,7 @@ impl Session {
                         }
                         if standing.role == Role::Standby && self.is_led(&introduced) {
                             self.bring(&mut sender, &mut brought).await?;
+                            self.ask_for_segment(&mut sender, &mut looked).await?;
                         }
                     }
                     part = feed.next(&self.store, &self.gate) => match part? {
@@ -256,6 +267,42 @@ impl Session {
         Ok(())
     }
 
+    /// The file that the other lacks, if it is here.
+    async fn give_segment(
+        &self,
+        key: Option<SegmentKey>,
+        sender: &mut LinkSender,
+    ) -> Result<(), SessionError> {
+        let Some(key) = key else { return Ok(()) };
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.archive().file(key)).await {
+            Ok(Ok(file)) => wire::segment(sender, key, &file).await,
+            // Its time may be over.
+            Ok(Err(error)) => {
+                tracing::debug!(%error, ?key, "the other node lacks a segment that is not here");
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Says which file of the archive is missing here, now and then.
+    async fn ask_for_segment(
+        &self,
+        sender: &mut LinkSender,
+        looked: &mut Option<Instant>,
+    ) -> Result<(), SessionError> {
+        if looked.is_some_and(|at| at.elapsed() < LOOK) {
+            return Ok(());
+        }
+        *looked = Some(Instant::now());
+        let store = self.store.clone();
+        let look = move || store.clean_archive().and_then(|()| store.missing_segment());
+        let missing = tokio::task::spawn_blocking(look).await;
+        let Ok(Ok(Some(key))) = missing else { return Ok(()) };
+        wire::say(sender, &Said::Lacks { segment: key.to_bytes().to_vec() }).await
+    }
+
     /// What the other node is to be fed with, as it introduced itself last.
     async fn plan(
         &self,
@@ -280,10 +327,11 @@ impl Session {
         receiver: LinkReceiver,
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
+        want: watch::Sender<Option<SegmentKey>>,
     ) -> SessionError {
         // Long enough that a standby decides first whether it takes over.
         let silence = (self.own.interval * 20).max(Duration::from_secs(5));
-        let mut hearing = receive::Hearing::new(self, receiver, say, introduce);
+        let mut hearing = receive::Hearing::new(self, receiver, say, introduce, want);
         let mut until = Instant::now() + silence;
         loop {
             match tokio::time::timeout_at(until, hearing.hear()).await {

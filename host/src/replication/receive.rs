@@ -24,6 +24,7 @@ use crate::{
         frame,
         recover::{Fate, Recovered},
         replicate::{Installing, OrderError},
+        row::segment::SegmentKey,
     },
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Hearing {
     receiver: LinkReceiver,
     say: mpsc::Sender<Said>,
     introduce: watch::Sender<Option<Hello>>,
+    /// The segment that the other lacks.
+    wanted: watch::Sender<Option<SegmentKey>>,
     install: Option<Install>,
     /// Came while frames were gathered.
     put_back: Option<(u8, Bytes)>,
@@ -57,12 +60,14 @@ impl Hearing {
         receiver: LinkReceiver,
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
+        wanted: watch::Sender<Option<SegmentKey>>,
     ) -> Self {
         Self {
             session,
             receiver,
             say,
             introduce,
+            wanted,
             install: None,
             put_back: None,
             recovering: JoinSet::new(),
@@ -88,6 +93,7 @@ impl Hearing {
             wire::SAID => self.take_in(postcard::from_bytes(&payload)?).await,
             wire::FRAME => self.take_frames(&payload).await,
             wire::ROWS => self.take_rows(&payload).await,
+            wire::SEGMENT => self.take_segment(&payload).await,
             wire::RECOVERED => self.take_recovered(&payload),
             other => Err(SessionError::Unfit(format!("messages of kind {other} are not known"))),
         }
@@ -140,6 +146,10 @@ impl Hearing {
                         .await
                         .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
                 }
+            }
+            Said::Lacks { segment } => {
+                let wanted = SegmentKey::from_bytes(&segment);
+                self.wanted.send_replace(wanted);
             }
             Said::Recovered { name, fates } => {
                 let fates: Vec<_> = fates.into_iter().filter_map(Fate::of_number).collect();
@@ -250,6 +260,28 @@ impl Hearing {
 
     async fn has(&self, epoch: u64, position: Position, chain: crate::model::position::Chain) {
         self.say.send(Said::Has { epoch, tip: Tip { position, chain } }).await.ok();
+    }
+
+    async fn take_segment(&mut self, payload: &Bytes) -> Result<(), SessionError> {
+        let (key, _) = wire::read_segment(payload)?;
+        let (store, payload) = (self.session.store.clone(), payload.clone());
+        let installed = tokio::task::spawn_blocking(move || {
+            let (key, file) = wire::read_segment(&payload)?;
+            let installed = store.archive().install(key, file);
+            installed.map_err(|error| SessionError::Unfit(error.to_string()))?;
+            Ok::<_, SessionError>(store.missing_segment()?)
+        });
+        match installed.await {
+            Ok(Ok(Some(next))) => {
+                let segment = next.to_bytes().to_vec();
+                self.say.send(Said::Lacks { segment }).await.ok();
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, ?key, "a segment of the other node was not taken");
+            }
+            Ok(Ok(None)) | Err(_) => {}
+        }
+        Ok(())
     }
 
     /// As the primary: takes in what the other had accepted while the nodes were apart.

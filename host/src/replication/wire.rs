@@ -1,4 +1,5 @@
-//! Messages as bytes. Kinds: 1 what is said, 2 a frame, 3 rows, 4 recovered messages.
+//! Messages as bytes. Kinds: 1 what is said, 2 a frame, 3 rows, 4 recovered messages,
+//! 5 a segment of the archive.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::{
         replicate::Installing,
         row::Row,
         row::head::HeadRow,
+        row::segment::SegmentKey,
     },
 };
 
@@ -21,6 +23,8 @@ pub const FRAME: u8 = 2;
 pub const ROWS: u8 = 3;
 /// Length of a name (1 byte), name, messages packed.
 pub const RECOVERED: u8 = 4;
+/// Key of a segment (20 bytes), its file.
+pub const SEGMENT: u8 = 5;
 
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
@@ -121,4 +125,20 @@ pub fn read_recovered(payload: &[u8]) -> Result<(String, Vec<Recovered>), Sessio
         Some((String::from_utf8_lossy(name).into_owned(), messages))
     };
     read().ok_or_else(|| SessionError::Unfit("recovered messages cannot be read".to_owned()))
+}
+
+pub async fn segment(
+    sender: &mut LinkSender,
+    key: SegmentKey,
+    file: &[u8],
+) -> Result<(), SessionError> {
+    Ok(sender.send(SEGMENT, &[&key.to_bytes(), file]).await?)
+}
+
+pub fn read_segment(payload: &[u8]) -> Result<(SegmentKey, &[u8]), SessionError> {
+    let read = || {
+        let (key, file) = payload.split_first_chunk::<20>()?;
+        Some((SegmentKey::from_bytes(key)?, file))
+    };
+    read().ok_or_else(|| SessionError::Unfit("a segment came without its key".to_owned()))
 }

@@ -10,7 +10,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    row::segment::SegmentKey,
+    row::segment::{SegmentKey, SegmentRow},
     segment::{Segment, SegmentError},
 };
 
@@ -66,6 +66,33 @@ impl Archive {
             open.remove(0);
         }
         Ok(segment)
+    }
+
+    /// Whether the file that a row names is not here, or not all of it.
+    pub fn lacks(&self, key: SegmentKey, row: &SegmentRow) -> bool {
+        fs::metadata(self.path(key)).map_or(true, |file| file.len() != row.bytes)
+    }
+
+    /// All of a segment's file, for the other node.
+    pub fn file(&self, key: SegmentKey) -> io::Result<Vec<u8>> {
+        fs::read(self.path(key))
+    }
+
+    /// Keeps a segment's file that came from the other node, if it is one.
+    pub fn install(&self, key: SegmentKey, file: &[u8]) -> Result<(), SegmentError> {
+        let path = self.place(key)?;
+        let new = path.with_extension("new");
+        let keep = || {
+            fs::write(&new, file)?;
+            fs::File::open(&new)?.sync_all()
+        };
+        keep().map_err(|source| SegmentError::Io { file: new.clone(), source })?;
+        Segment::open(&new)?;
+        let show = || {
+            fs::rename(&new, &path)?;
+            fs::File::open(&self.dir)?.sync_all()
+        };
+        show().map_err(|source| SegmentError::Io { file: path.clone(), source })
     }
 
     /// Deletes files that are no part of the store: those whose time is over, and what a crash left.

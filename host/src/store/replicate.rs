@@ -13,7 +13,7 @@ use super::{
     ReadError, Snapshot, Store, SubmitError,
     content::Content,
     replica::Replica,
-    row::{Row, epoch::EpochRow, head::HeadRow},
+    row::{Row, epoch::EpochRow, head::HeadRow, segment::SegmentKey},
     table::{PIECES, Table},
     writer::{Job, Order},
 };
@@ -151,6 +151,22 @@ impl Store {
             true
         })?;
         Ok((head.ok_or(ReadError::Key("node"))?, content))
+    }
+
+    /// A segment that a row names and whose file is not here, if there is one.
+    pub fn missing_segment(&self) -> Result<Option<SegmentKey>, ReadError> {
+        let segments = self.read()?.segments()?;
+        let missing = segments.iter().find(|(key, row)| self.archive().lacks(*key, row));
+        Ok(missing.map(|(key, _)| *key))
+    }
+
+    /// Files of segments that no row names any more go.
+    pub fn clean_archive(&self) -> Result<(), ReadError> {
+        let segments = self.read()?.segments()?;
+        if let Err(error) = self.archive().clean(&segments.iter().map(|(key, _)| *key).collect()) {
+            tracing::warn!(%error, "the archive's folder cannot be cleaned");
+        }
+        Ok(())
     }
 
     /// Hands all rows, as of now, to `give` in parts, and the head that goes with them at last. `give` says whether to

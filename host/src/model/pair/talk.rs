@@ -86,6 +86,10 @@ pub enum Said {
         diverged: bool,
         common: u64,
     },
+    /// Of the standby: it lacks the file of that segment.
+    Lacks {
+        segment: Vec<u8>,
+    },
     /// Of the primary: the recovered messages of that name are there, and this became of them.
     Recovered {
         name: String,
