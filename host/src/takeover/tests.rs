@@ -44,3 +44,32 @@ fn whatever_happens_nothing_acknowledged_is_lost_and_the_pair_becomes_whole() {
     }
     assert!(bad.is_empty());
 }
+
+#[test]
+fn each_rule_is_missed_when_it_does_not_hold() {
+    const DEFECTS: [Defect; 11] = [
+        Defect::VersionsIgnored,
+        Defect::EpochsIgnored,
+        Defect::OneWhileJoining,
+        Defect::OneWhileShrinking,
+        Defect::AnybodyPromoted,
+        Defect::PromiseForgotten,
+        Defect::CutForAnybody,
+        Defect::ShowsAnything,
+        Defect::PositionsTrusted,
+        Defect::RowsTakeBack,
+        Defect::SilentWhenLevel,
+    ];
+    let max = number("TANDEM_MODEL_WALKS").unwrap_or(20_000);
+    for defect in DEFECTS {
+        let found = (0..max).find_map(|seed| {
+            let (walk, outcome) = walk::walk(seed, walk::setup(seed, Some(defect)));
+            let counts = walk.world.violation.is_some() || defect == Defect::SilentWhenLevel;
+            outcome.err().filter(|_| counts).map(|what| (seed, what))
+        });
+        match found {
+            Some((seed, what)) => println!("{defect:?}: seed {seed}: {}", what.lines().next().unwrap_or_default()),
+            None => println!("{defect:?} is not noticed"),
+        }
+    }
+}

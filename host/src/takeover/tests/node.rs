@@ -88,7 +88,7 @@ impl Store {
 }
 
 /// Stands for the chain hash: equal if and only if the frames are.
-fn chain(log: &[Frame]) -> Chain {
+pub fn chain(log: &[Frame]) -> Chain {
     let mut chain = [0; 32];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for frame in log {

@@ -39,14 +39,17 @@ pub struct Walk {
     pub moves: Vec<Move>,
     pub steps: u64,
     moves_now: Vec<Move>,
+    /// Nothing is made while the pair heals.
+    heals_idle: bool,
 }
 
 pub fn setup(seed: u64, defect: Option<Defect>) -> Setup {
     let mut dice = Dice::new(seed ^ 0x5e7);
-    let has_witness = defect.is_some() || !dice.one_in(3);
+    let alone = [Some(Defect::PositionsTrusted)].contains(&defect);
+    let has_witness = if defect.is_some() { !alone } else { !dice.one_in(3) };
     Setup {
         has_witness,
-        acts_alone: dice.one_in(2),
+        acts_alone: alone || dice.one_in(2),
         goes_on_alone: !dice.one_in(6),
         fails_back: dice.one_in(2),
         defect,
@@ -61,6 +64,7 @@ pub fn walk(seed: u64, setup: Setup) -> (Walk, Result<(), String>) {
         moves: Vec::new(),
         steps: 0,
         moves_now: Vec::new(),
+        heals_idle: seed % 4 == 3,
     };
     let outcome = walk.run();
     (walk, outcome)
@@ -75,10 +79,10 @@ impl Walk {
         for _ in 0..60 + self.dice.below(300) {
             self.anything(fault_in)?;
         }
-        if self.world.setup.defect.is_some() {
-            return Ok(());
+        match self.world.setup.defect {
+            None | Some(Defect::SilentWhenLevel) => self.heal(),
+            Some(_) => Ok(()),
         }
-        self.heal()
     }
 
     fn go(&mut self, what: Move) -> Result<(), String> {
@@ -168,7 +172,8 @@ impl Walk {
             }
         }
         let n = self.dice.below(2);
-        if self.world.may_make(n) && self.world.nodes[n].serves && self.dice.one_in(4) {
+        let makes = !self.heals_idle && self.dice.one_in(4);
+        if makes && self.world.may_make(n) && self.world.nodes[n].serves {
             self.go(Move::Make(n))?;
         }
         for _ in 0..200 {

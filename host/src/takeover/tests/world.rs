@@ -4,14 +4,14 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     super::step::{Action, Event, Facts, Kept, Rules, Sync, Phase, step},
-    node::{Frame, Ids, Message, Needs, Node, Session, bit, ids},
+    node::{Frame, Ids, Message, Needs, Node, Session, bit, chain, ids},
 };
 use crate::model::{
     pair::{
         Ask, InSync, PairId, Record, Role, StoreId,
         talk::{Beat, Heard, Hello, PROTOCOLS, Tip},
     },
-    position::{Chain, Position},
+    position::Position,
 };
 
 pub const STORES: [StoreId; 2] = [StoreId([1; 16]), StoreId([2; 16])];
@@ -37,6 +37,8 @@ pub enum Defect {
     ShowsAnything,
     /// The same epoch and number are taken for the same frame, also without a witness.
     PositionsTrusted,
+    /// Rows that are a standby's own past take back what came after them.
+    RowsTakeBack,
     /// A standby that lacks nothing does not say so on a new link.
     SilentWhenLevel,
 }
@@ -630,6 +632,7 @@ impl World {
     }
 
     fn install(&mut self, n: usize, diverged: bool, rows: Vec<Frame>) {
+        let takes_back = self.has(Defect::RowsTakeBack);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
         if diverged {
@@ -639,7 +642,11 @@ impl World {
             return node.end_session();
         }
         let gone = ids(&store.log[..store.shown]) & !ids(&rows);
-        (store.shown, store.begins, store.log) = (rows.len(), rows.len(), rows);
+        let is_past = !diverged && store.chain_at(rows.len() as u64) == Some(chain(&rows));
+        let gone = if is_past && !takes_back { 0 } else { gone };
+        if !is_past || takes_back {
+            (store.shown, store.begins, store.log) = (rows.len(), rows.len(), rows);
+        }
         let tip = store.tip_at(store.log.len());
         if let Some(session) = &mut node.session {
             session.agreed = tip.position.seq;
@@ -690,7 +697,7 @@ impl World {
         let rec = |r: Option<Record>| r.map_or("-".into(), |r| format!("{}.{}{}{}", r.epoch, r.version, if r.owner==STORES[0] {"A"} else {"B"}, match r.in_sync { InSync::Only(x) => if x==STORES[0] {"[A]"} else {"[B]"}, InSync::Both(..) => "[AB]" }));
         let one = |n: usize| { let d=&self.nodes[n]; let log: Vec<String> = d.store.log.iter().map(|f| format!("{}:{}", f.epoch, f.id)).collect();
             let ph = match &d.state.phase { Phase::Primary(l) => format!("P{} {:?} {:?}", l.epoch, l.sync, l.handover), p => format!("{p:?}") };
-            format!("{}{ph} promise={} rec={} log={} shown={} aside={:b} lead={:?} {:?} has={} q={} act={:?} sess={}", if d.is_up {""} else {"DOWN "}, d.state.kept.promise, rec(d.state.kept.record), log.join(","), d.store.shown, d.store.aside, d.store.leading, d.gate.needs, d.gate.peer_has, self.link[n].len(), d.actions, d.session.is_some()) };
+            format!("{}{ph} promise={} rec={} log={} shown={} aside={:b} lead={:?} {:?} has={} q={:?} begins={} act={:?} sess={}", if d.is_up {""} else {"DOWN "}, d.state.kept.promise, rec(d.state.kept.record), log.join(","), d.store.shown, d.store.aside, d.store.leading, d.gate.needs, d.gate.peer_has, self.link[n].iter().map(|m| match m { Message::Hello(h) => format!("Hello{:?}", h.tips.iter().map(|t| t.position.seq).collect::<Vec<_>>()), Message::Beat(_) => "b".into(), Message::Frame{seq,..} => format!("F{seq}"), Message::Has{tip,..} => format!("Has{}", tip.position.seq), Message::Cut{..} => "Cut".into(), Message::Rows{rows,..}=>format!("Rows{}", rows.len()) }).collect::<Vec<_>>().join(" "), d.store.begins, d.actions, d.session.is_some()) };
         format!("\n    A {}\n    B {}\n    W {} acked={:b}", one(0), one(1), rec(self.record), self.acked)
     }
 
@@ -710,9 +717,4 @@ impl World {
             && first.store.shown == first.store.log.len();
         whole.then_some(primary)
     }
-}
-
-#[expect(dead_code, reason = "a chain is compared, never made here")]
-fn no_chain() -> Chain {
-    Chain::default()
 }
