@@ -49,7 +49,6 @@ fn whatever_happens_nothing_acknowledged_is_lost_and_the_pair_becomes_whole() {
 fn each_rule_is_missed_when_it_does_not_hold() {
     const DEFECTS: [Defect; 11] = [
         Defect::VersionsIgnored,
-        Defect::EpochsIgnored,
         Defect::OneWhileJoining,
         Defect::OneWhileShrinking,
         Defect::AnybodyPromoted,
@@ -58,6 +57,7 @@ fn each_rule_is_missed_when_it_does_not_hold() {
         Defect::ShowsAnything,
         Defect::PositionsTrusted,
         Defect::RowsTakeBack,
+        Defect::LinkOutlivesRole,
         Defect::SilentWhenLevel,
     ];
     let max = number("TANDEM_MODEL_WALKS").unwrap_or(20_000);

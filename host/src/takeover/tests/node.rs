@@ -105,7 +105,7 @@ pub fn chain(log: &[Frame]) -> Chain {
 pub enum Message {
     Hello(Hello),
     Beat(Beat),
-    Frame { epoch: u64, shown: u64, seq: u64, frame: Frame },
+    Frame { epoch: u64, shown: u64, seq: u64, frame: Frame, before: Chain },
     Has { epoch: u64, tip: Tip },
     Cut { epoch: u64 },
     Rows { epoch: u64, diverged: bool, rows: Vec<Frame> },

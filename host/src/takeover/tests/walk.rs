@@ -45,7 +45,7 @@ pub struct Walk {
 
 pub fn setup(seed: u64, defect: Option<Defect>) -> Setup {
     let mut dice = Dice::new(seed ^ 0x5e7);
-    let alone = [Some(Defect::PositionsTrusted)].contains(&defect);
+    let alone = [Defect::PositionsTrusted, Defect::LinkOutlivesRole].map(Some).contains(&defect);
     let has_witness = if defect.is_some() { !alone } else { !dice.one_in(3) };
     Setup {
         has_witness,
@@ -88,7 +88,6 @@ impl Walk {
     fn go(&mut self, what: Move) -> Result<(), String> {
         self.steps += 1;
         self.world.go(&what);
-        if std::env::var("TRACE").is_ok() { println!("{what:?}  {}", self.world.summary()); }
         self.moves.push(what);
         self.world.violation.clone().map_or(Ok(()), Err)
     }

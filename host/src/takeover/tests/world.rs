@@ -11,7 +11,7 @@ use crate::model::{
         Ask, InSync, PairId, Record, Role, StoreId,
         talk::{Beat, Heard, Hello, PROTOCOLS, Tip},
     },
-    position::Position,
+    position::{Chain, Position},
 };
 
 pub const STORES: [StoreId; 2] = [StoreId([1; 16]), StoreId([2; 16])];
@@ -37,6 +37,10 @@ pub enum Defect {
     ShowsAnything,
     /// The same epoch and number are taken for the same frame, also without a witness.
     PositionsTrusted,
+    /// What was planned on a link before its node led and stepped down is carried out after it.
+    LinkOutlivesRole,
+    /// A frame is taken although another comes before it at the primary.
+    FramesUnchained,
     /// Rows that are a standby's own past take back what came after them.
     RowsTakeBack,
     /// A standby that lacks nothing does not say so on a new link.
@@ -359,7 +363,12 @@ impl World {
                 self.carried |= ids(&store.log[store.shown..]);
                 self.nodes[n].lead(epoch);
             }
-            Action::Follow => self.nodes[n].follow(),
+            Action::Follow => {
+                self.nodes[n].follow();
+                if !self.has(Defect::LinkOutlivesRole) {
+                    self.nodes[n].end_session();
+                }
+            }
             Action::Drain => (self.nodes[n].drains, self.nodes[n].serves) = (true, false),
             Action::Resume => (self.nodes[n].drains, self.nodes[n].serves) = (false, true),
             Action::Told(_) => {}
@@ -452,6 +461,11 @@ impl World {
         }
     }
 
+    fn introduce(&mut self, n: usize) {
+        let hello = self.hello(n);
+        self.say(n, Message::Hello(hello));
+    }
+
     fn has_to_say(&self, n: usize) -> bool {
         let node = &self.nodes[n];
         let Some(session) = &node.session else { return false };
@@ -472,8 +486,7 @@ impl World {
         let Some(session) = &mut self.nodes[n].session else { return };
         if session.told != as_what {
             session.told = as_what;
-            let hello = self.hello(n);
-            self.say(n, Message::Hello(hello));
+            self.introduce(n);
             return self.plan(n);
         }
         if std::mem::take(&mut session.is_new) {
@@ -486,7 +499,8 @@ impl World {
         if let (Some(frame), Some(session)) = (self.frame_at(n, next), &mut self.nodes[n].session) {
             session.feed = Some(next + 1);
             let (epoch, shown) = (posture.epoch, self.nodes[n].gate.shown);
-            self.say(n, Message::Frame { epoch, shown, seq: next, frame });
+            let before = chain(&self.nodes[n].store.log[..usize::try_from(next - 1).unwrap_or(0)]);
+            self.say(n, Message::Frame { epoch, shown, seq: next, frame, before });
         }
     }
 
@@ -562,11 +576,11 @@ impl World {
                 let upto = if self.has(Defect::ShowsAnything) { u64::MAX } else { agreed };
                 self.show_waiting(n, beat.shown.min(upto));
             }
-            Message::Frame { epoch, shown, seq, frame } => {
+            Message::Frame { epoch, shown, seq, frame, before } => {
                 if is_fenced(epoch) && !self.has(Defect::EpochsIgnored) {
                     return;
                 }
-                self.take(n, epoch, shown, seq, frame);
+                self.take(n, (epoch, shown, seq), frame, before);
             }
             Message::Has { epoch, tip: Tip { position, chain } } => {
                 let node = &mut self.nodes[n];
@@ -585,8 +599,7 @@ impl World {
                 if store.leading.is_none() && store.shown < store.log.len() {
                     store.aside |= store.log.pop().map_or(0, |frame| bit(frame.id));
                 }
-                let hello = self.hello(n);
-                self.say(n, Message::Hello(hello));
+                self.introduce(n);
             }
             Message::Rows { epoch, diverged, rows } => {
                 if is_fenced(epoch) && !self.has(Defect::CutForAnybody) {
@@ -604,7 +617,8 @@ impl World {
         }
     }
 
-    fn take(&mut self, n: usize, epoch: u64, shown: u64, seq: u64, frame: Frame) {
+    fn take(&mut self, n: usize, (epoch, shown, seq): (u64, u64, u64), frame: Frame, before: Chain) {
+        let is_unchained = self.has(Defect::FramesUnchained);
         let shows_anything = self.has(Defect::ShowsAnything);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
@@ -613,7 +627,9 @@ impl World {
         let is_right = if at <= store.log.len() {
             at <= store.begins || store.log[at - 1] == frame
         } else {
-            at == store.log.len() + 1 && frame.epoch >= last
+            at == store.log.len() + 1
+                && frame.epoch >= last
+                && (is_unchained || before == chain(&store.log))
         };
         if store.leading.is_some() || !is_right {
             return node.end_session();
@@ -691,14 +707,6 @@ impl World {
                 self.fault("two primaries, and nobody wanted that".to_owned());
             }
         }
-    }
-
-    pub fn summary(&self) -> String {
-        let rec = |r: Option<Record>| r.map_or("-".into(), |r| format!("{}.{}{}{}", r.epoch, r.version, if r.owner==STORES[0] {"A"} else {"B"}, match r.in_sync { InSync::Only(x) => if x==STORES[0] {"[A]"} else {"[B]"}, InSync::Both(..) => "[AB]" }));
-        let one = |n: usize| { let d=&self.nodes[n]; let log: Vec<String> = d.store.log.iter().map(|f| format!("{}:{}", f.epoch, f.id)).collect();
-            let ph = match &d.state.phase { Phase::Primary(l) => format!("P{} {:?} {:?}", l.epoch, l.sync, l.handover), p => format!("{p:?}") };
-            format!("{}{ph} promise={} rec={} log={} shown={} aside={:b} lead={:?} {:?} has={} q={:?} begins={} act={:?} sess={}", if d.is_up {""} else {"DOWN "}, d.state.kept.promise, rec(d.state.kept.record), log.join(","), d.store.shown, d.store.aside, d.store.leading, d.gate.needs, d.gate.peer_has, self.link[n].iter().map(|m| match m { Message::Hello(h) => format!("Hello{:?}", h.tips.iter().map(|t| t.position.seq).collect::<Vec<_>>()), Message::Beat(_) => "b".into(), Message::Frame{seq,..} => format!("F{seq}"), Message::Has{tip,..} => format!("Has{}", tip.position.seq), Message::Cut{..} => "Cut".into(), Message::Rows{rows,..}=>format!("Rows{}", rows.len()) }).collect::<Vec<_>>().join(" "), d.store.begins, d.actions, d.session.is_some()) };
-        format!("\n    A {}\n    B {}\n    W {} acked={:b}", one(0), one(1), rec(self.record), self.acked)
     }
 
     /// Whether the pair is whole: one primary, both in sync, the same on both.
