@@ -210,7 +210,8 @@ impl Node {
             ..self.store.clone()
         };
         let rules = self.state.rules.clone();
-        *self = Self { is_up: false, run: self.run + 1, disk: self.disk, store, ..Self::new(rules) };
+        *self =
+            Self { is_up: false, run: self.run + 1, disk: self.disk, store, ..Self::new(rules) };
     }
 
     pub fn start(&mut self) {

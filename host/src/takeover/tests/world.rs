@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    super::step::{Action, Event, Facts, Kept, Rules, Sync, Phase, step},
+    super::step::{Action, Event, Facts, Kept, Phase, Rules, Sync, step},
     node::{Frame, Ids, Message, Needs, Node, Session, bit, chain, ids},
 };
 use crate::model::{
@@ -21,8 +21,6 @@ pub const STORES: [StoreId; 2] = [StoreId([1; 16]), StoreId([2; 16])];
 pub enum Defect {
     /// The witness changes who is in sync for whoever owns the epoch, also for what comes late.
     VersionsIgnored,
-    /// The standby takes frames of lower epochs.
-    EpochsIgnored,
     /// One disk is enough while the other node is to be recorded.
     OneWhileJoining,
     /// One disk is enough before it is recorded that the other node does not count.
@@ -39,8 +37,6 @@ pub enum Defect {
     PositionsTrusted,
     /// What was planned on a link before its node led and stepped down is carried out after it.
     LinkOutlivesRole,
-    /// A frame is taken although another comes before it at the primary.
-    FramesUnchained,
     /// Rows that are a standby's own past take back what came after them.
     RowsTakeBack,
     /// A standby that lacks nothing does not say so on a new link.
@@ -76,7 +72,7 @@ pub struct World {
     pub asks: Vec<Asked>,
     pub next_id: u8,
     pub acked: Ids,
-    /// Whether another than a primary's word made two primaries possible.
+    /// An operator made a node primary.
     pub by_hand: bool,
     /// Who acknowledged in which epoch.
     pub ackers: Vec<(u64, usize)>,
@@ -397,9 +393,11 @@ impl World {
     fn serve(&mut self, at: usize) {
         let now = self.record;
         let ask = match (self.setup.defect, self.asks[at].ask, now) {
-            (Some(Defect::VersionsIgnored), Ask::SetInSync { owner, epoch, in_sync, .. }, Some(now)) => {
-                Ask::SetInSync { owner, epoch, version: now.version, in_sync }
-            }
+            (
+                Some(Defect::VersionsIgnored),
+                Ask::SetInSync { owner, epoch, in_sync, .. },
+                Some(now),
+            ) => Ask::SetInSync { owner, epoch, version: now.version, in_sync },
             (Some(Defect::AnybodyPromoted), Ask::Acquire { candidate, seen_epoch, .. }, _) => {
                 Ask::Seize { candidate, seen_epoch }
             }
@@ -577,7 +575,7 @@ impl World {
                 self.show_waiting(n, beat.shown.min(upto));
             }
             Message::Frame { epoch, shown, seq, frame, before } => {
-                if is_fenced(epoch) && !self.has(Defect::EpochsIgnored) {
+                if is_fenced(epoch) {
                     return;
                 }
                 self.take(n, (epoch, shown, seq), frame, before);
@@ -617,8 +615,13 @@ impl World {
         }
     }
 
-    fn take(&mut self, n: usize, (epoch, shown, seq): (u64, u64, u64), frame: Frame, before: Chain) {
-        let is_unchained = self.has(Defect::FramesUnchained);
+    fn take(
+        &mut self,
+        n: usize,
+        (epoch, shown, seq): (u64, u64, u64),
+        frame: Frame,
+        before: Chain,
+    ) {
         let shows_anything = self.has(Defect::ShowsAnything);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
@@ -627,9 +630,7 @@ impl World {
         let is_right = if at <= store.log.len() {
             at <= store.begins || store.log[at - 1] == frame
         } else {
-            at == store.log.len() + 1
-                && frame.epoch >= last
-                && (is_unchained || before == chain(&store.log))
+            at == store.log.len() + 1 && frame.epoch >= last && before == chain(&store.log)
         };
         if store.leading.is_some() || !is_right {
             return node.end_session();
@@ -702,10 +703,9 @@ impl World {
         if self.acked & !(a | b | aside) != 0 {
             self.fault("acknowledged frames are nowhere".to_owned());
         }
-        if !self.setup.acts_alone && !self.by_hand {
-            if leading[0].is_some() && leading[1].is_some() {
-                self.fault("two primaries, and nobody wanted that".to_owned());
-            }
+        let are_two = leading[0].is_some() && leading[1].is_some();
+        if are_two && !self.setup.acts_alone && !self.by_hand {
+            self.fault("two primaries, and nobody wanted that".to_owned());
         }
     }
 
