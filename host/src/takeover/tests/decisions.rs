@@ -115,6 +115,8 @@ fn a_handover_that_nobody_answers_is_given_up() {
     assert!(actions.contains(&Action::Resume) && handover(&state) == Handover::No);
 
     // It had been granted after all.
+    let standing = Standing { role: Role::Standby, epoch: 2, record: None };
+    let (state, _) = step(state, hello(0, standing), &at(30_005));
     let granted = record(3, 0, InSync::Both(STORES[1], STORES[0]), 0);
     let (state, actions) = step(state, Event::Recorded(Ok(Some(granted))), &at(30_010));
     assert_eq!(state.role(), Role::Standby);
