@@ -22,6 +22,8 @@ use crate::{
 
 mod kept;
 pub mod step;
+#[cfg(test)]
+mod tests;
 
 pub use kept::KeptError;
 use step::{Action, Event, Facts, Kept, Need, Rules, State, Told};

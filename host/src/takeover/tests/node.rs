@@ -88,7 +88,7 @@ impl Store {
 }
 
 /// Stands for the chain hash: equal if and only if the frames are.
-fn chain(log: &[Frame]) -> Chain {
+pub fn chain(log: &[Frame]) -> Chain {
     let mut chain = [0; 32];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for frame in log {
@@ -105,7 +105,7 @@ fn chain(log: &[Frame]) -> Chain {
 pub enum Message {
     Hello(Hello),
     Beat(Beat),
-    Frame { epoch: u64, shown: u64, seq: u64, frame: Frame },
+    Frame { epoch: u64, shown: u64, seq: u64, frame: Frame, before: Chain },
     Has { epoch: u64, tip: Tip },
     Cut { epoch: u64 },
     Rows { epoch: u64, diverged: bool, rows: Vec<Frame> },
@@ -210,7 +210,8 @@ impl Node {
             ..self.store.clone()
         };
         let rules = self.state.rules.clone();
-        *self = Self { is_up: false, run: self.run + 1, disk: self.disk, store, ..Self::new(rules) };
+        *self =
+            Self { is_up: false, run: self.run + 1, disk: self.disk, store, ..Self::new(rules) };
     }
 
     pub fn start(&mut self) {

@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    super::step::{Action, Event, Facts, Kept, Rules, Sync, Phase, step},
-    node::{Frame, Ids, Message, Needs, Node, Session, bit, ids},
+    super::step::{Action, Event, Facts, Kept, Phase, Rules, Sync, step},
+    node::{Frame, Ids, Message, Needs, Node, Session, bit, chain, ids},
 };
 use crate::model::{
     pair::{
@@ -21,8 +21,6 @@ pub const STORES: [StoreId; 2] = [StoreId([1; 16]), StoreId([2; 16])];
 pub enum Defect {
     /// The witness changes who is in sync for whoever owns the epoch, also for what comes late.
     VersionsIgnored,
-    /// The standby takes frames of lower epochs.
-    EpochsIgnored,
     /// One disk is enough while the other node is to be recorded.
     OneWhileJoining,
     /// One disk is enough before it is recorded that the other node does not count.
@@ -37,6 +35,10 @@ pub enum Defect {
     ShowsAnything,
     /// The same epoch and number are taken for the same frame, also without a witness.
     PositionsTrusted,
+    /// What was planned on a link before its node led and stepped down is carried out after it.
+    LinkOutlivesRole,
+    /// Rows that are a standby's own past take back what came after them.
+    RowsTakeBack,
     /// A standby that lacks nothing does not say so on a new link.
     SilentWhenLevel,
 }
@@ -70,7 +72,7 @@ pub struct World {
     pub asks: Vec<Asked>,
     pub next_id: u8,
     pub acked: Ids,
-    /// Whether another than a primary's word made two primaries possible.
+    /// An operator made a node primary.
     pub by_hand: bool,
     /// Who acknowledged in which epoch.
     pub ackers: Vec<(u64, usize)>,
@@ -357,7 +359,12 @@ impl World {
                 self.carried |= ids(&store.log[store.shown..]);
                 self.nodes[n].lead(epoch);
             }
-            Action::Follow => self.nodes[n].follow(),
+            Action::Follow => {
+                self.nodes[n].follow();
+                if !self.has(Defect::LinkOutlivesRole) {
+                    self.nodes[n].end_session();
+                }
+            }
             Action::Drain => (self.nodes[n].drains, self.nodes[n].serves) = (true, false),
             Action::Resume => (self.nodes[n].drains, self.nodes[n].serves) = (false, true),
             Action::Told(_) => {}
@@ -386,9 +393,11 @@ impl World {
     fn serve(&mut self, at: usize) {
         let now = self.record;
         let ask = match (self.setup.defect, self.asks[at].ask, now) {
-            (Some(Defect::VersionsIgnored), Ask::SetInSync { owner, epoch, in_sync, .. }, Some(now)) => {
-                Ask::SetInSync { owner, epoch, version: now.version, in_sync }
-            }
+            (
+                Some(Defect::VersionsIgnored),
+                Ask::SetInSync { owner, epoch, in_sync, .. },
+                Some(now),
+            ) => Ask::SetInSync { owner, epoch, version: now.version, in_sync },
             (Some(Defect::AnybodyPromoted), Ask::Acquire { candidate, seen_epoch, .. }, _) => {
                 Ask::Seize { candidate, seen_epoch }
             }
@@ -450,6 +459,11 @@ impl World {
         }
     }
 
+    fn introduce(&mut self, n: usize) {
+        let hello = self.hello(n);
+        self.say(n, Message::Hello(hello));
+    }
+
     fn has_to_say(&self, n: usize) -> bool {
         let node = &self.nodes[n];
         let Some(session) = &node.session else { return false };
@@ -470,8 +484,7 @@ impl World {
         let Some(session) = &mut self.nodes[n].session else { return };
         if session.told != as_what {
             session.told = as_what;
-            let hello = self.hello(n);
-            self.say(n, Message::Hello(hello));
+            self.introduce(n);
             return self.plan(n);
         }
         if std::mem::take(&mut session.is_new) {
@@ -484,7 +497,8 @@ impl World {
         if let (Some(frame), Some(session)) = (self.frame_at(n, next), &mut self.nodes[n].session) {
             session.feed = Some(next + 1);
             let (epoch, shown) = (posture.epoch, self.nodes[n].gate.shown);
-            self.say(n, Message::Frame { epoch, shown, seq: next, frame });
+            let before = chain(&self.nodes[n].store.log[..usize::try_from(next - 1).unwrap_or(0)]);
+            self.say(n, Message::Frame { epoch, shown, seq: next, frame, before });
         }
     }
 
@@ -560,11 +574,11 @@ impl World {
                 let upto = if self.has(Defect::ShowsAnything) { u64::MAX } else { agreed };
                 self.show_waiting(n, beat.shown.min(upto));
             }
-            Message::Frame { epoch, shown, seq, frame } => {
-                if is_fenced(epoch) && !self.has(Defect::EpochsIgnored) {
+            Message::Frame { epoch, shown, seq, frame, before } => {
+                if is_fenced(epoch) {
                     return;
                 }
-                self.take(n, epoch, shown, seq, frame);
+                self.take(n, (epoch, shown, seq), frame, before);
             }
             Message::Has { epoch, tip: Tip { position, chain } } => {
                 let node = &mut self.nodes[n];
@@ -583,8 +597,7 @@ impl World {
                 if store.leading.is_none() && store.shown < store.log.len() {
                     store.aside |= store.log.pop().map_or(0, |frame| bit(frame.id));
                 }
-                let hello = self.hello(n);
-                self.say(n, Message::Hello(hello));
+                self.introduce(n);
             }
             Message::Rows { epoch, diverged, rows } => {
                 if is_fenced(epoch) && !self.has(Defect::CutForAnybody) {
@@ -602,7 +615,13 @@ impl World {
         }
     }
 
-    fn take(&mut self, n: usize, epoch: u64, shown: u64, seq: u64, frame: Frame) {
+    fn take(
+        &mut self,
+        n: usize,
+        (epoch, shown, seq): (u64, u64, u64),
+        frame: Frame,
+        before: Chain,
+    ) {
         let shows_anything = self.has(Defect::ShowsAnything);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
@@ -611,7 +630,7 @@ impl World {
         let is_right = if at <= store.log.len() {
             at <= store.begins || store.log[at - 1] == frame
         } else {
-            at == store.log.len() + 1 && frame.epoch >= last
+            at == store.log.len() + 1 && frame.epoch >= last && before == chain(&store.log)
         };
         if store.leading.is_some() || !is_right {
             return node.end_session();
@@ -630,6 +649,7 @@ impl World {
     }
 
     fn install(&mut self, n: usize, diverged: bool, rows: Vec<Frame>) {
+        let takes_back = self.has(Defect::RowsTakeBack);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
         if diverged {
@@ -639,7 +659,11 @@ impl World {
             return node.end_session();
         }
         let gone = ids(&store.log[..store.shown]) & !ids(&rows);
-        (store.shown, store.begins, store.log) = (rows.len(), rows.len(), rows);
+        let is_past = !diverged && store.chain_at(rows.len() as u64) == Some(chain(&rows));
+        let gone = if is_past && !takes_back { 0 } else { gone };
+        if !is_past || takes_back {
+            (store.shown, store.begins, store.log) = (rows.len(), rows.len(), rows);
+        }
         let tip = store.tip_at(store.log.len());
         if let Some(session) = &mut node.session {
             session.agreed = tip.position.seq;
@@ -679,19 +703,10 @@ impl World {
         if self.acked & !(a | b | aside) != 0 {
             self.fault("acknowledged frames are nowhere".to_owned());
         }
-        if !self.setup.acts_alone && !self.by_hand {
-            if leading[0].is_some() && leading[1].is_some() {
-                self.fault("two primaries, and nobody wanted that".to_owned());
-            }
+        let are_two = leading[0].is_some() && leading[1].is_some();
+        if are_two && !self.setup.acts_alone && !self.by_hand {
+            self.fault("two primaries, and nobody wanted that".to_owned());
         }
-    }
-
-    pub fn summary(&self) -> String {
-        let rec = |r: Option<Record>| r.map_or("-".into(), |r| format!("{}.{}{}{}", r.epoch, r.version, if r.owner==STORES[0] {"A"} else {"B"}, match r.in_sync { InSync::Only(x) => if x==STORES[0] {"[A]"} else {"[B]"}, InSync::Both(..) => "[AB]" }));
-        let one = |n: usize| { let d=&self.nodes[n]; let log: Vec<String> = d.store.log.iter().map(|f| format!("{}:{}", f.epoch, f.id)).collect();
-            let ph = match &d.state.phase { Phase::Primary(l) => format!("P{} {:?} {:?}", l.epoch, l.sync, l.handover), p => format!("{p:?}") };
-            format!("{}{ph} promise={} rec={} log={} shown={} aside={:b} lead={:?} {:?} has={} q={} act={:?} sess={}", if d.is_up {""} else {"DOWN "}, d.state.kept.promise, rec(d.state.kept.record), log.join(","), d.store.shown, d.store.aside, d.store.leading, d.gate.needs, d.gate.peer_has, self.link[n].len(), d.actions, d.session.is_some()) };
-        format!("\n    A {}\n    B {}\n    W {} acked={:b}", one(0), one(1), rec(self.record), self.acked)
     }
 
     /// Whether the pair is whole: one primary, both in sync, the same on both.
@@ -710,9 +725,4 @@ impl World {
             && first.store.shown == first.store.log.len();
         whole.then_some(primary)
     }
-}
-
-#[expect(dead_code, reason = "a chain is compared, never made here")]
-fn no_chain() -> Chain {
-    Chain::default()
 }

@@ -1,0 +1,139 @@
+//! What walks came upon, told step by step.
+
+use std::time::Duration;
+
+use super::{
+    super::step::{Action, Event, Facts, Handover, Kept, Phase, State, Sync, Told, step},
+    world::{STORES, Setup, rules},
+};
+use crate::model::pair::{
+    Ask, InSync, PairId, Record, Role,
+    talk::{Heard, Hello, PROTOCOLS, Standing},
+};
+
+const SETUP: Setup = Setup {
+    has_witness: true,
+    acts_alone: false,
+    goes_on_alone: true,
+    fails_back: true,
+    defect: None,
+};
+
+fn at(ms: u64) -> Facts {
+    Facts { now: Duration::from_millis(ms), head: 5, peer_has: 5, waiting_since: None }
+}
+
+fn started(setup: &Setup, node: usize, kept: Kept) -> State {
+    State::new(rules(setup, node), kept, Duration::ZERO)
+}
+
+fn hello(from: usize, standing: Standing) -> Event {
+    let hello = Hello {
+        protocols: PROTOCOLS,
+        frames: 1,
+        pair: PairId::default(),
+        store: STORES[from],
+        run: 1,
+        is_main: from == 0,
+        hooks: String::new(),
+        program: String::new(),
+        standing,
+        tips: Vec::new(),
+    };
+    Event::Heard(Heard::Hello(Box::new(hello)))
+}
+
+fn record(epoch: u64, owner: usize, in_sync: InSync, version: u64) -> Record {
+    let first = Record::after(None, &Ask::Begin { owner: STORES[owner], epoch }).unwrap();
+    Record { in_sync, version, ..first }
+}
+
+/// The failover server, primary in epoch 2 with the main server in sync.
+fn leading() -> State {
+    let both = record(2, 1, InSync::Both(STORES[1], STORES[0]), 1);
+    let state = started(&SETUP, 1, Kept { promise: 1, record: None });
+    let standing = Standing { role: Role::Standby, epoch: 1, record: None };
+    let (state, _) = step(state, hello(0, standing), &at(1));
+    let (state, actions) = step(state, Event::Recorded(Ok(Some(both))), &at(2));
+    assert!(actions.contains(&Action::Lead(2)));
+    state
+}
+
+fn handover(state: &State) -> Handover {
+    let Phase::Primary(leading) = &state.phase else { panic!("no primary: {:?}", state.phase) };
+    leading.handover
+}
+
+/// The main server was told to be primary before the pair had a record, and was a standby of nobody for ever.
+#[test]
+fn who_is_refused_before_the_pair_has_begun_can_still_begin_it() {
+    let (state, _) = step(started(&SETUP, 0, Kept::default()), Event::Tick, &at(0));
+    let (state, _) = step(state, Event::Promote { force: false }, &at(1));
+    assert_eq!(state.phase, Phase::Candidate);
+    let (state, _) = step(state, Event::Recorded(Ok(None)), &at(2));
+    let (_, actions) = step(state, Event::Tick, &at(100));
+    let begin = Ask::Begin { owner: STORES[0], epoch: 1 };
+    assert_eq!(actions, [Action::Ask(begin)]);
+}
+
+/// Without a witness both began epoch 2 and the failover server had got further in it: the main server, which was to
+/// stay primary, took that record for its own, asked itself for changes of it without end, and was refused.
+#[test]
+fn of_two_records_of_one_epoch_the_main_servers_counts() {
+    let setup = Setup { has_witness: false, acts_alone: true, ..SETUP };
+    let of = |node: usize, version| record(2, node, InSync::Only(STORES[node]), version);
+    let primary = |node: usize, version| {
+        let kept =
+            Kept { promise: 1, record: Some(record(1, node, InSync::Only(STORES[node]), 0)) };
+        let taken = Event::Recorded(Ok(Some(of(node, version))));
+        let (state, _) = step(started(&setup, node, kept), taken, &at(1));
+        assert_eq!(state.role(), Role::Primary);
+        state
+    };
+    let (main, other) = (primary(0, 0), primary(1, 7));
+
+    let (after, actions) = step(main.clone(), hello(1, other.standing()), &at(2));
+    assert_eq!((after.role(), after.kept.record), (Role::Primary, Some(of(0, 0))));
+    assert!(!actions.contains(&Action::Follow));
+
+    let (after, actions) = step(other, hello(0, main.standing()), &at(2));
+    assert_eq!((after.role(), after.kept.record), (Role::Standby, Some(of(0, 0))));
+    assert!(actions.contains(&Action::Follow));
+}
+
+/// The stages had stopped and nobody answered for the record: the pair stood still until somebody did.
+#[test]
+fn a_handover_that_nobody_answers_is_given_up() {
+    let (state, actions) = step(leading(), Event::Switchover, &at(3));
+    assert_eq!(actions, [Action::Told(Told::HandingOver), Action::Drain]);
+    let (state, actions) = step(state, Event::Stopped, &at(4));
+    assert!(matches!(actions[..], [Action::Ask(Ask::Transfer { .. })]));
+    let (state, _) = step(state, Event::Recorded(Err(())), &at(5));
+    let (state, actions) = step(state, Event::Tick, &at(29_000));
+    assert!(!actions.contains(&Action::Resume) && handover(&state) != Handover::No);
+    let (state, actions) = step(state, Event::Tick, &at(30_003));
+    assert!(actions.contains(&Action::Resume) && handover(&state) == Handover::No);
+
+    // It had been granted after all.
+    let standing = Standing { role: Role::Standby, epoch: 2, record: None };
+    let (state, _) = step(state, hello(0, standing), &at(30_005));
+    let granted = record(3, 0, InSync::Both(STORES[1], STORES[0]), 0);
+    let (state, actions) = step(state, Event::Recorded(Ok(Some(granted))), &at(30_010));
+    assert_eq!(state.role(), Role::Standby);
+    assert!(actions.contains(&Action::Follow));
+}
+
+/// Stages took too long to stop, once, and the main server never got its role back.
+#[test]
+fn a_handover_that_was_given_up_is_tried_again() {
+    let (state, actions) = step(leading(), Event::Tick, &at(100));
+    assert!(actions.contains(&Action::Drain));
+    let (state, actions) = step(state, Event::Tick, &at(30_100));
+    assert!(actions.contains(&Action::Resume));
+    let Phase::Primary(leading) = &state.phase else { panic!("no primary: {:?}", state.phase) };
+    assert_eq!(leading.sync, Sync::Both);
+    let (state, actions) = step(state, Event::Tick, &at(30_110));
+    assert!(!actions.contains(&Action::Drain), "not at once");
+    let (_, actions) = step(state, Event::Tick, &at(30_200));
+    assert!(actions.contains(&Action::Drain));
+}
