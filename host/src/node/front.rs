@@ -42,6 +42,8 @@ const EPOCH: HeaderName = HeaderName::from_static("tandem-epoch");
 const HOLD: Duration = Duration::from_secs(15);
 /// For the primary's answer. Senders may wait a minute for a reply.
 const ANSWER: Duration = Duration::from_secs(90);
+/// For an answer that is on its way when this node takes over.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 /// A body that is passed on.
 const BODY_MAX: u64 = limits::BODY_BYTES_MAX * 8;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -180,8 +182,7 @@ impl Front {
         };
         let answered = tokio::select! {
             answered = tokio::time::timeout(ANSWER, self.pool.request(sent)) => answered,
-            // What the other answers now does not count any more.
-            _ = view.wait_for(|view| view.state.role() != Role::Standby) => {
+            () = overtaken(&mut view) => {
                 return Err(unknown("is primary no more".to_owned()));
             }
         };
@@ -201,6 +202,13 @@ impl Front {
             Err(_) => Err(unknown("does not answer".to_owned())),
         }
     }
+}
+
+/// Until this node is standby no more, and what the other answered before that should be here: also that it has handed
+/// over, if that was asked.
+async fn overtaken(view: &mut watch::Receiver<View>) {
+    drop(view.wait_for(|view| view.state.role() != Role::Standby).await);
+    tokio::time::sleep(LAST_ANSWER).await;
 }
 
 /// Whether the other node is primary, and there.
