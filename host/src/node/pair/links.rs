@@ -93,8 +93,17 @@ impl Links {
     ) -> Link {
         loop {
             if self.config.main {
-                if let Some(link) = self.welcome(acceptor.accept().await).await {
-                    return link;
+                tokio::select! {
+                    arrival = acceptor.accept() => {
+                        if let Some(link) = self.welcome(arrival).await {
+                            return link;
+                        }
+                    }
+                    // A process that is ending may take connections for a moment.
+                    () = tokio::time::sleep(*pause) => {
+                        self.probe().await;
+                        self.wait_longer(pause);
+                    }
                 }
                 continue;
             }
@@ -105,10 +114,14 @@ impl Links {
                         return link;
                     }
                     tokio::time::sleep(*pause).await;
-                    *pause = (*pause * 2).min(DIAL_PAUSE_MAX.min(self.config.interval));
+                    self.wait_longer(pause);
                 }
             }
         }
+    }
+
+    fn wait_longer(&self, pause: &mut Duration) {
+        *pause = (*pause * 2).min(DIAL_PAUSE_MAX.min(self.config.interval));
     }
 
     async fn welcome(&self, arrival: Arrival) -> Option<Link> {
