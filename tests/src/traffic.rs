@@ -250,11 +250,14 @@ impl Traffic {
         let primary = pair.node(pair.wait_in_sync());
         wait_until_idle(primary);
         pair.wait_even();
-        let stored = messages(primary);
-        for one in self.got() {
-            let message = stored.get(&one.id);
-            assert_eq!(message.map(|m| &m["status"]), Some(&"done".into()), "{one:?}");
-        }
+        let got = self.got();
+        // What the one that is standby now took is brought to the other.
+        wait_until("all that has a receipt is done", || {
+            let stored = messages(primary);
+            let is_done = |one: &Got| stored.get(&one.id).is_some_and(|m| m["status"] == "done");
+            got.iter().all(is_done)
+        });
+        pair.wait_even();
         assert_alike(pair);
     }
 
