@@ -6,7 +6,10 @@ use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    http::uri::{Authority, PathAndQuery, Scheme, Uri},
+    http::{
+        request::Parts,
+        uri::{Authority, PathAndQuery, Scheme, Uri},
+    },
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full, Limited};
@@ -42,6 +45,8 @@ const EPOCH: HeaderName = HeaderName::from_static("tandem-epoch");
 const HOLD: Duration = Duration::from_secs(15);
 /// For the primary's answer. Senders may wait a minute for a reply.
 const ANSWER: Duration = Duration::from_secs(90);
+/// For an answer that is on its way when this node takes over.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 /// A body that is passed on.
 const BODY_MAX: u64 = limits::BODY_BYTES_MAX * 8;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -116,6 +121,10 @@ impl Front {
             if *serving.borrow_and_update() {
                 return Ok(self.here(request).await);
             }
+            if is_forwarded && view.borrow().state.role() != Role::Primary {
+                // Who passed it on finds out soon, and then knows better than this node.
+                return Err(not_primary(StatusCode::MISDIRECTED_REQUEST));
+            }
             let primary = seen.borrow_and_update().as_ref().and_then(Seen::hooks);
             let is_there = is_led(&view.borrow_and_update());
             if let (Some(primary), true, false) = (primary, is_there, is_forwarded) {
@@ -135,14 +144,7 @@ impl Front {
                 }
             };
             if tokio::time::timeout_at(until, changed).await.is_err() {
-                let status = if is_forwarded {
-                    StatusCode::MISDIRECTED_REQUEST
-                } else {
-                    StatusCode::SERVICE_UNAVAILABLE
-                };
-                let detail = "no node of this pair is primary now, as far as this one knows; send again, with an \
-                              idempotency key if it must not come twice";
-                return Err(Problem::new(status, "not-primary", detail).retry_after(RETRY_AFTER));
+                return Err(not_primary(StatusCode::SERVICE_UNAVAILABLE));
             }
         }
     }
@@ -180,27 +182,44 @@ impl Front {
         };
         let answered = tokio::select! {
             answered = tokio::time::timeout(ANSWER, self.pool.request(sent)) => answered,
-            // What the other answers now does not count any more.
-            _ = view.wait_for(|view| view.state.role() != Role::Standby) => {
+            () = overtaken(&mut view) => {
                 return Err(unknown("is primary no more".to_owned()));
             }
         };
+        let not_reached = |mut head: Parts, why: String| {
+            head.uri = uri;
+            head.headers.remove(&FORWARDED);
+            let request = Request::from_parts(head, Either::Right(Full::new(body)));
+            Passed::NotReached { request, why }
+        };
         match answered {
+            Ok(Ok(answer)) if answer.status() == StatusCode::MISDIRECTED_REQUEST => {
+                // It kept nothing.
+                Ok(not_reached(head, "it is not primary".to_owned()))
+            }
             Ok(Ok(answer)) => {
                 let (mut head, body) = answer.into_parts();
                 head.headers.remove(CONNECTION);
                 Ok(Passed::Answered(Response::from_parts(head, Either::Right(Body::new(body)))))
             }
-            Ok(Err(error)) if error.is_connect() => {
-                head.uri = uri;
-                head.headers.remove(&FORWARDED);
-                let request = Request::from_parts(head, Either::Right(Full::new(body)));
-                Ok(Passed::NotReached { request, why: error.to_string() })
-            }
+            Ok(Err(error)) if error.is_connect() => Ok(not_reached(head, error.to_string())),
             Ok(Err(error)) => Err(unknown(format!("went away: {error}"))),
             Err(_) => Err(unknown("does not answer".to_owned())),
         }
     }
+}
+
+fn not_primary(status: StatusCode) -> Problem {
+    let detail = "no node of this pair is primary now, as far as this one knows; send again, with an idempotency key if it \
+                  must not come twice";
+    Problem::new(status, "not-primary", detail).retry_after(RETRY_AFTER)
+}
+
+/// Until this node is standby no more, and what the other answered before that should be here: also that it has handed
+/// over, if that was asked.
+async fn overtaken(view: &mut watch::Receiver<View>) {
+    drop(view.wait_for(|view| view.state.role() != Role::Standby).await);
+    tokio::time::sleep(LAST_ANSWER).await;
 }
 
 /// Whether the other node is primary, and there.
@@ -211,7 +230,7 @@ fn is_led(view: &View) -> bool {
 
 enum Passed {
     Answered(Answer),
-    /// Nothing was sent.
+    /// It kept nothing.
     NotReached {
         request: Request<Came>,
         why: String,

@@ -7,10 +7,6 @@ use crate::TANDEM;
 /// Short enough that a test is; a machine that hangs for that long only makes a test do more.
 const FAST: &str = "profile = \"fast\"\nfailback = \"manual\"";
 
-fn waits_for_one_primary(pair: &PairUnderTest) -> Side {
-    pair.wait_in_sync()
-}
-
 /// Beyond the time-out, and back: it is told that it is primary no more before it acknowledges anything.
 #[test]
 fn a_primary_that_hung_is_fenced_by_the_witness() {
@@ -82,14 +78,14 @@ fn a_flapping_link_leaves_one_primary_with_a_witness() {
 #[test]
 fn without_a_witness_both_act_and_nothing_is_lost() {
     let pair = TANDEM.pair().lines(FAST).wired().start();
-    let traffic = Traffic::to(&pair);
+    let traffic = Traffic::to(&pair).while_both_act();
     traffic.during(|| {
         traffic.wait_more(30);
         pair.stall_links();
         wait_until("both act", || pair.primaries() == Side::BOTH);
         traffic.wait_more(50);
         pair.heal_links();
-        waits_for_one_primary(&pair);
+        pair.wait_in_sync();
         traffic.wait_durability(2);
     });
     traffic.audit_loosely(&pair);
@@ -99,14 +95,14 @@ fn without_a_witness_both_act_and_nothing_is_lost() {
 #[test]
 fn without_a_witness_a_primary_that_hung_comes_back_and_nothing_is_lost() {
     let pair = TANDEM.pair().lines(FAST).start();
-    let traffic = Traffic::to(&pair);
+    let traffic = Traffic::to(&pair).while_both_act();
     traffic.during(|| {
         traffic.wait_more(30);
         pair.main.pause();
         pair.wait_primary(Side::Failover);
         traffic.wait_more(30);
         pair.main.resume();
-        waits_for_one_primary(&pair);
+        pair.wait_in_sync();
         traffic.wait_durability(2);
     });
     traffic.audit_loosely(&pair);

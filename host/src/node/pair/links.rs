@@ -38,15 +38,17 @@ impl Links {
     pub async fn run(self, mut acceptor: Acceptor, mut stop: watch::Receiver<bool>) {
         let work = async {
             let mut pause = DIAL_PAUSE;
+            let mut told = String::new();
             let mut next = None;
             loop {
                 let link = match next.take() {
                     Some(link) => link,
-                    None => self.next_link(&mut acceptor, &mut pause).await,
+                    None => self.next_link(&mut acceptor, &mut pause, &mut told).await,
                 };
                 next = self.talk(link, &mut acceptor).await;
                 if next.is_none() {
                     pause = DIAL_PAUSE;
+                    told.clear();
                     self.probe().await;
                 }
             }
@@ -83,25 +85,43 @@ impl Links {
     }
 
     /// The failover server dials, the main server waits: there is never a link each way.
-    async fn next_link(&self, acceptor: &mut Acceptor, pause: &mut Duration) -> Link {
+    async fn next_link(
+        &self,
+        acceptor: &mut Acceptor,
+        pause: &mut Duration,
+        told: &mut String,
+    ) -> Link {
         loop {
             if self.config.main {
-                if let Some(link) = self.welcome(acceptor.accept().await).await {
-                    return link;
+                tokio::select! {
+                    arrival = acceptor.accept() => {
+                        if let Some(link) = self.welcome(arrival).await {
+                            return link;
+                        }
+                    }
+                    // A process that is ending may take connections for a moment.
+                    () = tokio::time::sleep(*pause) => {
+                        self.probe().await;
+                        self.wait_longer(pause);
+                    }
                 }
                 continue;
             }
             tokio::select! {
                 arrival = acceptor.accept() => drop(self.welcome(arrival).await),
-                link = self.dial() => {
+                link = self.dial(told) => {
                     if let Some(link) = link {
                         return link;
                     }
                     tokio::time::sleep(*pause).await;
-                    *pause = (*pause * 2).min(DIAL_PAUSE_MAX.min(self.config.interval));
+                    self.wait_longer(pause);
                 }
             }
         }
+    }
+
+    fn wait_longer(&self, pause: &mut Duration) {
+        *pause = (*pause * 2).min(DIAL_PAUSE_MAX.min(self.config.interval));
     }
 
     async fn welcome(&self, arrival: Arrival) -> Option<Link> {
@@ -120,22 +140,27 @@ impl Links {
         }
     }
 
-    /// Tries every way to the other node.
-    async fn dial(&self) -> Option<Link> {
+    /// Tries every way to the other node. Why none works is told once.
+    async fn dial(&self, told: &mut String) -> Option<Link> {
         self.trust.replace(pins(&self.folder));
         if self.trust.pins().is_empty() {
             return None;
         }
         let mut is_gone = true;
+        let mut why = Vec::new();
         for address in &self.config.peer {
             match Link::dial(address, &self.identity, &self.trust, DIAL).await {
                 Ok(link) => return Some(link),
-                Err(LinkError::Refused { .. }) => {}
                 Err(error) => {
-                    tracing::debug!(%error, "no link");
-                    is_gone = false;
+                    is_gone &= matches!(error, LinkError::Refused { .. });
+                    why.push(error.to_string());
                 }
             }
+        }
+        let why = why.join("; ");
+        if *told != why {
+            tracing::warn!(why, "there is no link to the other node; it is tried again and again");
+            *told = why;
         }
         if is_gone {
             self.session.heard.send(Heard::Down { gone: true }).await.ok();
