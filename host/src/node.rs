@@ -57,6 +57,7 @@ pub struct Node {
     tasks: Tasks,
     /// Without a pair; with one, the stages follow its roles.
     term: Option<Term>,
+    pair: Option<pair::Pair>,
     listen_file: PathBuf,
 }
 
@@ -105,7 +106,7 @@ impl Node {
             started_ms: clock.now_ms(),
             clock,
         };
-        let service = Front::new(webhooks, control::router(Arc::new(house)), &node, pair);
+        let service = Front::new(webhooks, control::router(Arc::new(house)), &node, pair.clone());
         let server = http_server::Config {
             max_connections: config.ingress.max_connections,
             header_timeout: config.ingress.header_timeout,
@@ -118,7 +119,7 @@ impl Node {
         let listen_file = listen_file::write(dir, address)
             .map_err(|source| NodeError::Folder { dir: dir.clone(), source })?;
         tracing::info!(%address, data_dir = %dir.display(), "ready");
-        Ok(Self { address, store, tasks, term, listen_file })
+        Ok(Self { address, store, tasks, term, pair, listen_file })
     }
 
     /// Where it listens.
@@ -133,6 +134,9 @@ impl Node {
             why = self.store.failed() => Err(NodeError::StoreFailed(why)),
         };
         tracing::info!("stopping: what has begun is finished first");
+        if let (Some(pair), Ok(())) = (&self.pair, &outcome) {
+            pair.hand_over().await;
+        }
         let stages = async {
             if let Some(term) = self.term {
                 term.end().await;

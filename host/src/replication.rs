@@ -222,7 +222,7 @@ impl Session {
                         if let Some(beat) = self.beat() {
                             wire::say(&mut sender, &Said::Beat(beat)).await?;
                         }
-                        if standing.role == Role::Standby && self.is_led(&introduced) {
+                        if standing.role == Role::Standby && is_led(&introduced) {
                             self.bring(&mut sender, &mut brought).await?;
                             self.ask_for_segment(&mut sender, &mut looked).await?;
                         }
@@ -246,10 +246,6 @@ impl Session {
                 return error;
             }
         }
-    }
-
-    fn is_led(&self, introduced: &watch::Receiver<Option<Hello>>) -> bool {
-        introduced.borrow().as_ref().is_some_and(|hello| hello.standing.role == Role::Primary)
     }
 
     /// Brings the primary what this node had accepted and that one may not have.
@@ -341,4 +337,9 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether the other node is primary, as it introduced itself last.
+fn is_led(introduced: &watch::Receiver<Option<Hello>>) -> bool {
+    introduced.borrow().as_ref().is_some_and(|hello| hello.standing.role == Role::Primary)
 }

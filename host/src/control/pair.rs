@@ -254,10 +254,8 @@ pub(super) async fn replay(
     State(house): Shared,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    match pair(&house)?.quarantine.replay(&id).map_err(unreadable)? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(unknown(&id)),
-    }
+    let found = pair(&house)?.quarantine.replay(&id).map_err(unreadable)?;
+    if found { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&id)) }
 }
 
 /// Deletes an entry for good.
@@ -272,8 +270,6 @@ pub(super) async fn discard(
             "say why, for the node's log: `reason` is empty",
         ));
     }
-    match pair(&house)?.quarantine.discard(&id, &reason).map_err(unreadable)? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(unknown(&id)),
-    }
+    let found = pair(&house)?.quarantine.discard(&id, &reason).map_err(unreadable)?;
+    if found { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&id)) }
 }

@@ -119,6 +119,9 @@ impl Front {
             (pair.view.clone(), pair.seen.clone(), pair.serving.clone());
         loop {
             if *serving.borrow_and_update() {
+                if !pair.config.main && !pair.config.settings_while_acting {
+                    refuse_while_acting(&request)?;
+                }
                 return Ok(self.here(request).await);
             }
             if is_forwarded && view.borrow().state.role() != Role::Primary {
@@ -226,6 +229,19 @@ async fn overtaken(view: &mut watch::Receiver<View>) {
 fn is_led(view: &View) -> bool {
     let peer = view.state.peer.as_ref();
     peer.is_some_and(|peer| peer.is_up && peer.standing.role == Role::Primary)
+}
+
+/// What is set up on the main server stays as it is while the failover server acts.
+fn refuse_while_acting<B>(request: &Request<B>) -> Result<(), Problem> {
+    let path = request.uri().path();
+    let is_deploy = path == "/api/v1/solutions" || path.ends_with("/rollback");
+    let is_removal = path.starts_with("/api/v1/solutions/") && *request.method() == Method::DELETE;
+    if !path.starts_with("/api/v1/settings") && !is_deploy && !is_removal {
+        return Ok(());
+    }
+    let detail = "the failover server acts for the main server: solutions and settings stay as they are until that is back; \
+                  looking, pausing, retrying and discarding work, and `settings_while_acting = true` in [pair] allows the rest";
+    Err(Problem::new(StatusCode::CONFLICT, "acting", detail))
 }
 
 enum Passed {

@@ -17,7 +17,7 @@ use crate::{
     control,
     dispatch::Dispatch,
     durability::Gate,
-    model::pair::StoreId,
+    model::pair::{PairId, Role, StoreId},
     net::{
         keys::PairFolder,
         link::{Acceptor, AcceptorConfig, Fingerprint, Trust},
@@ -26,7 +26,7 @@ use crate::{
     store::Store,
     takeover::{
         self, Takeover, View,
-        step::{Event, Rules},
+        step::{Event, Phase, Rules, Sync},
     },
     tasks::Tasks,
 };
@@ -35,6 +35,9 @@ mod links;
 mod register;
 mod stages;
 
+/// How long a node that stops waits until the other has taken over.
+const HANDOVER: Duration = Duration::from_secs(10);
+const NOT_JOINED: &str = "this node has not joined its pair yet: run `tandem pair invite` on the main server, and `tandem pair join CODE` here";
 /// Between two looks at what was set aside.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
 /// What waits to be told to whoever decides on roles.
@@ -53,6 +56,26 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Before this node stops: lets the other be primary, if it is in sync.
+    pub(super) async fn hand_over(&self) {
+        let is_ready = match &self.view.borrow().state.phase {
+            Phase::Primary(leading) => leading.sync == Sync::Both,
+            _ => false,
+        };
+        if !is_ready || self.events.send(Event::Switchover).await.is_err() {
+            return;
+        }
+        let mut view = self.view.clone();
+        let done = view.wait_for(|view| {
+            let peer = view.state.peer.as_ref();
+            view.state.role() == Role::Standby
+                && peer.is_none_or(|peer| !peer.is_up || peer.standing.role == Role::Primary)
+        });
+        if tokio::time::timeout(HANDOVER, done).await.is_err() {
+            tracing::warn!("the other node has not taken over; it will when this one is gone");
+        }
+    }
+
     /// What operators see of it.
     pub fn control(&self) -> control::pair::Pair {
         control::pair::Pair {
@@ -113,9 +136,7 @@ pub(super) async fn start(
 
     let shared = folder.shared().map_err(failed)?;
     if shared.is_none() && !config.main {
-        tracing::warn!(
-            "this node has not joined its pair yet: run `tandem pair invite` on the main server, and `tandem pair join CODE` here"
-        );
+        tracing::warn!(NOT_JOINED);
     }
     let takeover = Takeover {
         dir: data_dir.to_owned(),
@@ -137,14 +158,8 @@ pub(super) async fn start(
     });
 
     let seen = Arc::new(watch::Sender::new(None));
-    let own = Own {
-        pair: shared.map(|shared| shared.pair).unwrap_or_default(),
-        store: me,
-        run: rand::random(),
-        is_main: config.main,
-        hooks: config.advertise.clone().unwrap_or_else(|| format!(":{}", hooks.port())),
-        interval: config.interval,
-    };
+    let pair = shared.map(|shared| shared.pair).unwrap_or_default();
+    let own = own(&config, pair, me, hooks);
     let quarantine = Arc::new(Quarantine::new(data_dir, store.clone(), stages.clock.clone()));
     let session = Session {
         own,
@@ -175,6 +190,17 @@ pub(super) async fn start(
         |stop| take_in(quarantine, serving, stop)
     });
     Ok(Pair { config, view, seen: seen.subscribe(), serving, events, quarantine })
+}
+
+fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -> Own {
+    Own {
+        pair,
+        store,
+        run: rand::random(),
+        is_main: config.main,
+        hooks: config.advertise.clone().unwrap_or_else(|| format!(":{}", hooks.port())),
+        interval: config.interval,
+    }
 }
 
 async fn bind(links: &Links) -> Result<Acceptor, NodeError> {

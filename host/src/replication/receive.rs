@@ -76,9 +76,10 @@ impl Hearing {
 
     /// The next message, and what follows from it.
     pub async fn hear(&mut self) -> Result<(), SessionError> {
-        let (kind, payload) = match self.put_back.take() {
-            Some(message) => message,
-            None => tokio::select! {
+        let (kind, payload) = if let Some(message) = self.put_back.take() {
+            message
+        } else {
+            tokio::select! {
                 message = self.receiver.next() => message?.ok_or(SessionError::Closed)?,
                 Some(recovered) = self.recovering.join_next() => {
                     if let Ok(Some((name, fates))) = recovered {
@@ -87,7 +88,7 @@ impl Hearing {
                     }
                     return Ok(());
                 }
-            },
+            }
         };
         match kind {
             wire::SAID => self.take_in(postcard::from_bytes(&payload)?).await,

@@ -12,6 +12,7 @@ use crate::model::pair::{
 };
 
 /// What does not change while a node runs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a line of the configuration")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rules {
     pub me: StoreId,
@@ -276,23 +277,20 @@ impl State {
             }
             Event::Recorded(answer) => {
                 self.asked = None;
-                match answer {
-                    Ok(record) => {
-                        (self.has_read, self.witness_silent) = (true, false);
-                        self.learn(record, facts, actions);
-                        if matches!(self.phase, Phase::Candidate) {
-                            // Refused: somebody was faster, or this node lacks something.
-                            self.phase = self.phase_without_role(facts);
-                            self.forced = false;
-                        }
+                let Ok(record) = answer else {
+                    if !std::mem::replace(&mut self.witness_silent, true) {
+                        actions.push(Action::Told(Told::WitnessSilent));
                     }
-                    Err(()) => {
-                        if !std::mem::replace(&mut self.witness_silent, true) {
-                            actions.push(Action::Told(Told::WitnessSilent));
-                        }
-                        // Asked again in a while, also for another's sake.
-                        self.asked = Some(facts.now);
-                    }
+                    // Asked again in a while, also for another's sake.
+                    self.asked = Some(facts.now);
+                    return;
+                };
+                (self.has_read, self.witness_silent) = (true, false);
+                self.learn(record, facts, actions);
+                if matches!(self.phase, Phase::Candidate) {
+                    // Refused: somebody was faster, or this node lacks something.
+                    self.phase = self.phase_without_role(facts);
+                    self.forced = false;
                 }
             }
             Event::Stopped => {
@@ -487,9 +485,8 @@ impl State {
             (true, InSync::Only(_)) => self.stand(true, facts, actions),
             (true, InSync::Both(..)) if self.peer_is_up() => self.stand(false, facts, actions),
             (true, InSync::Both(..)) if has_waited => self.stand(true, facts, actions),
-            (true, InSync::Both(..)) => {}
             (false, _) if has_waited => self.phase = Phase::Standby,
-            (false, _) => {}
+            (true | false, _) => {}
         }
     }
 
