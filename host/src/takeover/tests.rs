@@ -16,6 +16,7 @@ use world::Defect;
 
 const WALKS: u64 = 6000;
 
+#[expect(clippy::disallowed_methods, reason = "how much is tried is the tester's choice")]
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok()?.parse().ok()
 }
