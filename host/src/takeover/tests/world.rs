@@ -184,12 +184,11 @@ impl World {
                     moves.push(Move::Speak(n));
                 }
                 // A promise comes before the first answer in a new epoch.
-                match self.link[n].front() {
-                    Some(next) if next.epoch() <= node.posture.epoch => {
-                        moves.push(Move::Receive(n))
-                    }
+                let promised = node.posture.epoch;
+                match self.link[n].front().map(|next| next.epoch() <= promised) {
+                    Some(true) => moves.push(Move::Receive(n)),
                     None if self.nodes[1 - n].session.is_none() => moves.push(Move::End(n)),
-                    _ => {}
+                    Some(false) | None => {}
                 }
             }
             if node.store.is_unsynced {
