@@ -111,6 +111,16 @@ pub enum Message {
     Rows { epoch: u64, diverged: bool, rows: Vec<Frame> },
 }
 
+impl Message {
+    /// That a node must have promised before it takes this.
+    pub fn epoch(&self) -> u64 {
+        match *self {
+            Self::Frame { epoch, .. } | Self::Cut { epoch } | Self::Rows { epoch, .. } => epoch,
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Session {
     pub told: Option<(Role, u64)>,
@@ -123,6 +133,7 @@ pub struct Session {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "what is due is independent of each other")]
 pub struct Node {
     pub is_up: bool,
     /// Another for each start.

@@ -5,7 +5,7 @@ use super::{
     world::{Defect, Move, Setup, World},
 };
 
-/// Small numbers that follow from a seed (SplitMix64).
+/// Small numbers that follow from a seed (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
@@ -95,8 +95,8 @@ impl Walk {
         let is_tense = self.is_tense();
         let fault_in = if is_tense { fault_in / 2 } else { fault_in };
         let next = if self.dice.one_in(fault_in.max(2)) { self.fault() } else { None };
-        let next = next.or_else(|| self.usual());
-        next.map_or(Ok(()), |next| self.go(next))
+        let next = next.unwrap_or_else(|| self.usual());
+        self.go(next)
     }
 
     /// Something half done, where a fault is worth more.
@@ -114,24 +114,24 @@ impl Walk {
         })
     }
 
-    fn usual(&mut self) -> Option<Move> {
+    fn usual(&mut self) -> Move {
         let n = self.dice.below(2);
         let (world, dice) = (&self.world, &mut self.dice);
         match dice.below(8) {
             0 if world.nodes[n].is_up => {
                 let by = [1, 5, 11, 21, 35, 61][dice.below(6)];
-                return Some(Move::Tick(n, if dice.one_in(200) { 31_000 } else { by }));
+                return Move::Tick(n, if dice.one_in(200) { 31_000 } else { by });
             }
-            1 if world.nodes[n].session.is_some() => return Some(Move::Beat(n)),
-            2 if world.may_make(n) && dice.one_in(2) => return Some(Move::Make(n)),
+            1 if world.nodes[n].session.is_some() => return Move::Beat(n),
+            2 if world.may_make(n) && dice.one_in(2) => return Move::Make(n),
             _ => {}
         }
         self.moves_now.clear();
         world.usual(&mut self.moves_now);
         if self.moves_now.is_empty() {
-            return Some(Move::Tick(n, 5));
+            return Move::Tick(n, 5);
         }
-        Some(self.moves_now.swap_remove(dice.below(self.moves_now.len())))
+        self.moves_now.swap_remove(dice.below(self.moves_now.len()))
     }
 
     fn fault(&mut self) -> Option<Move> {

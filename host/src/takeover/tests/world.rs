@@ -44,6 +44,7 @@ pub enum Defect {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an operator's choice")]
 pub struct Setup {
     pub has_witness: bool,
     pub acts_alone: bool,
@@ -52,13 +53,16 @@ pub struct Setup {
     pub defect: Option<Defect>,
 }
 
+/// The record after the ask.
+pub type Answer = Option<Record>;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Asked {
     pub node: usize,
     /// Nobody waits for the answer any more, if it is not the node's.
     pub run: u32,
     pub ask: Ask,
-    pub answer: Option<Option<Record>>,
+    pub answer: Option<Answer>,
 }
 
 #[derive(Debug, Clone)]
@@ -179,10 +183,12 @@ impl World {
                 if self.has_to_say(n) {
                     moves.push(Move::Speak(n));
                 }
-                if !self.link[n].is_empty() {
-                    moves.push(Move::Receive(n));
-                } else if self.nodes[1 - n].session.is_none() {
-                    moves.push(Move::End(n));
+                // A promise comes before the first answer in a new epoch.
+                let promised = node.posture.epoch;
+                match self.link[n].front().map(|next| next.epoch() <= promised) {
+                    Some(true) => moves.push(Move::Receive(n)),
+                    None if self.nodes[1 - n].session.is_none() => moves.push(Move::End(n)),
+                    Some(false) | None => {}
                 }
             }
             if node.store.is_unsynced {
@@ -228,6 +234,7 @@ impl World {
         there || gate.needs != Needs::Both
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table of all that can happen")]
     pub fn go(&mut self, what: &Move) {
         match *what {
             Move::Tick(n, by) => {
