@@ -99,7 +99,7 @@ impl Setup {
         let shared = tempfile::tempdir().expect("there is a temporary folder");
         let [main, failover] =
             [0, 1].map(|at: usize| NodeUnderTest::at(self.program, hooks[at].address));
-        let mut pair = PairUnderTest {
+        let pair = PairUnderTest {
             main,
             failover,
             witness,
@@ -114,7 +114,6 @@ impl Setup {
         for side in Side::BOTH {
             pair.configure(side, "");
         }
-        pair.failover.address = pair._ports[0][1].address;
         pair
     }
 }
@@ -237,9 +236,10 @@ impl PairUnderTest {
     fn in_sync(&self) -> Option<Side> {
         let all = Side::BOTH.map(|side| self.status(side));
         let [Some(main), Some(failover)] = &all else { return None };
-        let (side, primary, standby) = match main["role"] == "primary" {
-            true => (Side::Main, main, failover),
-            false => (Side::Failover, failover, main),
+        let (side, primary, standby) = if main["role"] == "primary" {
+            (Side::Main, main, failover)
+        } else {
+            (Side::Failover, failover, main)
         };
         let is_so = primary["role"] == "primary"
             && primary["sync"] == "both"

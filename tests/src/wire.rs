@@ -53,18 +53,8 @@ impl Wire {
             is_gone: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        thread::spawn({
-            let shared = shared.clone();
-            move || {
-                for stream in listener.incoming() {
-                    if shared.lock().is_gone {
-                        return;
-                    }
-                    // An error is another's: nobody is there, or it went away.
-                    stream.and_then(|stream| connect(&shared, stream)).ok();
-                }
-            }
-        });
+        let of_thread = shared.clone();
+        thread::spawn(move || take_connections(&of_thread, &listener));
         Self { address: own, shared }
     }
 
@@ -122,6 +112,16 @@ impl Shared {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.generation == generation
+    }
+}
+
+fn take_connections(shared: &Arc<Shared>, listener: &TcpListener) {
+    for stream in listener.incoming() {
+        if shared.lock().is_gone {
+            return;
+        }
+        // An error is another's: nobody is there, or it went away.
+        stream.and_then(|stream| connect(shared, stream)).ok();
     }
 }
 

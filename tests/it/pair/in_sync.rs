@@ -59,7 +59,6 @@ fn an_idempotency_key_counts_on_both_nodes() {
 
 /// Twenty times there and back while messages come.
 #[test]
-#[expect(clippy::print_stderr, reason = "what a run was worth")]
 fn roles_are_exchanged_under_load() {
     let pair = TANDEM.pair().start();
     let traffic = Traffic::to(&pair);

@@ -76,7 +76,6 @@ fn a_flapping_link_leaves_one_primary_with_a_witness() {
 
 /// Without a witness both act while the link is cut; when it heals there is one primary, and all that was receipted.
 #[test]
-#[ignore = "not all of what was taken apart comes back"]
 fn without_a_witness_both_act_and_nothing_is_lost() {
     let pair = TANDEM.pair().lines(FAST).wired().start();
     let traffic = Traffic::to(&pair).while_both_act();
