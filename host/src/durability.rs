@@ -160,7 +160,7 @@ impl Replica for Gate {
     fn wait(&self, position: Position, here: &dyn Fn()) -> Result<Durability, Overtaken> {
         let mut state = self.state();
         let durability = loop {
-            let there = state.peer_has >= position.seq && state.epoch == position.epoch;
+            let there = state.peer_has >= position.seq && state.epoch >= position.epoch;
             match state.needs {
                 Needs::Never => break Err(Overtaken),
                 Needs::Both | Needs::One if there => break Ok(Durability::Two),

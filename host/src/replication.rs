@@ -170,7 +170,8 @@ impl Session {
         let Posture { standing, is_ready } = *self.posture.borrow();
         let shown = head.position.seq;
         let content = head.content.to_bytes();
-        Some(Beat { standing, head: self.store.journal_head().0, shown, content, is_ready })
+        let (chain, last) = (head.chain, self.store.journal_head().0);
+        Some(Beat { standing, head: last, shown, chain, content, is_ready })
     }
 
     /// Says what there is to say: who this is, signs of life, answers, and, as the primary, its frames.
@@ -228,13 +229,17 @@ impl Session {
                         }
                     }
                     part = feed.next(&self.store, &self.gate) => match part? {
-                        feed::Part::Frame(frame) => {
-                            let shown = self.gate.look().shown;
-                            wire::frame(&mut sender, standing.epoch, shown, &frame).await?;
+                        feed::Part::Frame(before, frame) => {
+                            let place = (standing.epoch, self.gate.look().shown);
+                            wire::frame(&mut sender, place, before, &frame).await?;
                         }
                         feed::Part::Rows(rows) => wire::rows(&mut sender, &rows).await?,
                         feed::Part::Lost => {
-                            let rows = Said::Rows { diverged: false, common: 0 };
+                            let rows = Said::Rows {
+                                epoch: standing.epoch,
+                                diverged: false,
+                                common: 0,
+                            };
                             wire::say(&mut sender, &rows).await?;
                             feed = feed::Feed::rows(&self.store);
                         }
@@ -310,7 +315,7 @@ impl Session {
         if own.role != Role::Primary || hello.standing.role == Role::Primary {
             return Ok(feed::Feed::None);
         }
-        let (feed, said) = feed::plan(&self.store, &hello.tips);
+        let (feed, said) = feed::plan(&self.store, &self.gate, own.epoch, &hello.tips);
         if let Some(said) = said {
             wire::say(sender, &said).await?;
         }

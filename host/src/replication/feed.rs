@@ -8,7 +8,7 @@ use crate::{
     durability::Gate,
     model::{
         pair::talk::{Said, Tip},
-        position::Position,
+        position::{Chain, Position},
     },
     store::{Store, replicate::Installing},
 };
@@ -26,23 +26,28 @@ pub(super) enum Feed {
 }
 
 pub(super) enum Part {
-    Frame(Bytes),
+    /// A frame, and the chain hash before it.
+    Frame(Chain, Bytes),
     Rows(Installing),
     /// The journal does not have the next frame any more.
     Lost,
 }
 
 /// What a standby whose journal ends at one of `tips` needs, and what it has to be told first.
-pub(super) fn plan(store: &Store, tips: &[Tip]) -> (Feed, Option<Said>) {
+pub(super) fn plan(store: &Store, gate: &Gate, epoch: u64, tips: &[Tip]) -> (Feed, Option<Said>) {
     let is_common = |tip: &Tip| store.chain_at(tip.position.seq) == Some(tip.chain);
     match tips.iter().position(is_common) {
-        Some(0) => (Feed::Frames(tips[0].position.seq + 1), None),
+        Some(0) => {
+            let Position { seq, .. } = tips[0].position;
+            gate.has(epoch, seq);
+            (Feed::Frames(seq + 1), None)
+        }
         // It introduces itself again when that is done.
-        Some(_) => (Feed::None, Some(Said::Cut)),
+        Some(_) => (Feed::None, Some(Said::Cut { epoch })),
         None => {
             let diverged = !tips.iter().all(|tip| is_past(store, tip));
             let common = tips.iter().map(|tip| common(store, tip)).min().unwrap_or(0);
-            (Feed::rows(store), Some(Said::Rows { diverged, common }))
+            (Feed::rows(store), Some(Said::Rows { epoch, diverged, common }))
         }
     }
 }
@@ -58,7 +63,10 @@ fn common(store: &Store, tip: &Tip) -> u64 {
 fn is_past(store: &Store, tip: &Tip) -> bool {
     let Position { epoch, seq } = tip.position;
     let is_out_of_reach = store.chain_at(seq).is_none() && seq < store.journal_head().0.seq;
-    is_out_of_reach && store.epoch_of(seq).is_ok_and(|known| known == epoch)
+    // Without a witness two nodes may have begun the same epoch.
+    is_out_of_reach
+        && store.epoch_of(seq).is_ok_and(|known| known == epoch)
+        && store.owner_of(epoch).is_ok_and(|owner| owner == tip.owner)
 }
 
 impl Feed {
@@ -83,14 +91,15 @@ impl Feed {
             Self::None => std::future::pending().await,
             Self::Frames(next) => loop {
                 let waits = gate.offered.notified();
-                if let Some(frame) = gate.recent(*next) {
-                    *next += 1;
-                    return Ok(Part::Frame(frame));
-                }
                 if *next <= store.journal_head().0.seq {
-                    let Some(frame) = store.frame(*next)? else { return Ok(Part::Lost) };
+                    let frame =
+                        gate.recent(*next).map_or_else(|| store.frame(*next), |f| Ok(Some(f)))?;
+                    let before = store.chain_at(*next - 1);
+                    let (Some(frame), Some(before)) = (frame, before) else {
+                        return Ok(Part::Lost);
+                    };
                     *next += 1;
-                    return Ok(Part::Frame(frame));
+                    return Ok(Part::Frame(before, frame));
                 }
                 // It has caught up: the journal's bound holds again.
                 store.keep_after(u64::MAX);

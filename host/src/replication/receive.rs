@@ -12,9 +12,9 @@ use crate::{
     model::{
         pair::{
             Role,
-            talk::{Beat, Heard, Hello, PROTOCOLS, Said, Tip},
+            talk::{Beat, Heard, Hello, PROTOCOLS, Said},
         },
-        position::Position,
+        position::{Chain, Position},
     },
     net::link::LinkReceiver,
     store::{
@@ -48,6 +48,8 @@ pub(super) struct Hearing {
     /// The segment that the other lacks.
     wanted: watch::Sender<Option<SegmentKey>>,
     install: Option<Install>,
+    /// The epoch of the primary whose rows come, and whether they are to replace what is no past of theirs.
+    rows_of: Option<(u64, bool)>,
     /// Came while frames were gathered.
     put_back: Option<(u8, Bytes)>,
     /// The other's messages on their way in: that takes what is heard meanwhile.
@@ -69,6 +71,7 @@ impl Hearing {
             introduce,
             wanted,
             install: None,
+            rows_of: None,
             put_back: None,
             recovering: JoinSet::new(),
         }
@@ -119,16 +122,16 @@ impl Hearing {
                 self.tell(Heard::Beat(beat)).await;
                 self.follow(&beat).await?;
             }
-            Said::Has { epoch, tip: Tip { position, chain } } => {
-                if self.session.store.chain_at(position.seq) != Some(chain) {
-                    return Err(SessionError::Unfit(format!(
-                        "it has another frame {} than this node",
-                        position.seq
-                    )));
+            Said::Has { epoch, seq, chain } => {
+                if self.session.store.chain_at(seq) != Some(chain) {
+                    let why = format!("it has another frame {seq} than this node");
+                    return Err(SessionError::Unfit(why));
                 }
-                self.session.gate.has(epoch, position.seq);
+                self.session.gate.has(epoch, seq);
             }
-            Said::Cut => {
+            Said::Cut { epoch } if !self.obeys(epoch).await => {}
+            Said::Rows { epoch, .. } if !self.obeys(epoch).await => self.rows_of = None,
+            Said::Cut { .. } => {
                 if let Some(frame) = self.session.store.cut_last().await? {
                     self.session.quarantine.take_frame(&frame)?;
                 }
@@ -136,7 +139,10 @@ impl Hearing {
                 let again = Said::Hello(Box::new(self.session.hello()));
                 self.say.send(again).await.ok();
             }
-            Said::Rows { diverged, common } => {
+            Said::Rows { epoch, diverged, common } => {
+                // Of another moment than those that may have begun to come.
+                self.install = None;
+                self.rows_of = Some((epoch, diverged));
                 tracing::info!(
                     diverged,
                     "the other node's journal does not reach back far enough: taking its rows"
@@ -211,7 +217,9 @@ impl Hearing {
         if beat.standing.epoch < posture.standing.epoch {
             return Ok(());
         }
-        self.session.store.take(Vec::new(), beat.shown).await?;
+        if self.session.store.chain_at(beat.shown) == Some(beat.chain) {
+            self.session.store.take(Vec::new(), beat.shown).await?;
+        }
         let head = self.session.store.read()?.head()?;
         if head.position.seq == beat.shown && head.content.to_bytes() != beat.content {
             let theirs = Content::from_bytes(beat.content);
@@ -228,7 +236,7 @@ impl Hearing {
         let first = wire::read_frame(payload)?;
         let (epoch, mut shown) = (first.epoch, first.shown);
         let mut bytes = first.frame.len();
-        let mut frames = vec![first.frame];
+        let mut frames = vec![(first.before, first.frame)];
         while bytes < TOGETHER {
             let Some(more) = self.already().await? else { break };
             if more.0 != wire::FRAME {
@@ -238,10 +246,9 @@ impl Hearing {
             let more = wire::read_frame(&more.1)?;
             bytes += more.frame.len();
             shown = shown.max(more.shown);
-            frames.push(more.frame);
+            frames.push((more.before, more.frame));
         }
-        let standing = self.session.posture.borrow().standing;
-        if epoch < standing.epoch || standing.role == Role::Primary {
+        if !self.obeys(epoch).await {
             // Of one who does not know yet that it is primary no more.
             return Ok(());
         }
@@ -259,8 +266,17 @@ impl Hearing {
         }
     }
 
-    async fn has(&self, epoch: u64, position: Position, chain: crate::model::position::Chain) {
-        self.say.send(Said::Has { epoch, tip: Tip { position, chain } }).await.ok();
+    /// Whether this node follows the primary of that epoch. What it is to obey it has promised first, on its disk.
+    async fn obeys(&self, epoch: u64) -> bool {
+        let mut posture = self.session.posture.clone();
+        let promised = posture.wait_for(|posture| posture.standing.epoch >= epoch).await;
+        promised.is_ok_and(|posture| {
+            posture.standing.epoch == epoch && posture.standing.role != Role::Primary
+        })
+    }
+
+    async fn has(&self, epoch: u64, position: Position, chain: Chain) {
+        self.say.send(Said::Has { epoch, seq: position.seq, chain }).await.ok();
     }
 
     async fn take_segment(&mut self, payload: &Bytes) -> Result<(), SessionError> {
@@ -304,6 +320,21 @@ impl Hearing {
 
     async fn take_rows(&mut self, payload: &[u8]) -> Result<(), SessionError> {
         let part = wire::read_rows(payload)?;
+        let Some((epoch, diverged)) = self.rows_of else { return Ok(()) };
+        if !self.obeys(epoch).await {
+            (self.install, self.rows_of) = (None, None);
+            return Ok(());
+        }
+        if let Installing::Done(head) = &part
+            && !diverged
+            && self.session.store.chain_at(head.position.seq) == Some(head.chain)
+        {
+            // Asked for twice: this node is further by now.
+            (self.install, self.rows_of) = (None, None);
+            let (position, chain) = self.session.store.journal_head();
+            self.has(epoch, position, chain).await;
+            return Ok(());
+        }
         if self.install.is_none() {
             let (rows, parts) = mpsc::channel(AHEAD);
             let store = self.session.store.clone();
@@ -323,7 +354,7 @@ impl Hearing {
         let gone = || OrderError::Closed("the store is closed".to_owned());
         done.join_next().await.and_then(Result::ok).ok_or_else(gone)??;
         let (position, chain) = self.session.store.journal_head();
-        let epoch = self.session.posture.borrow().standing.epoch;
+        self.rows_of = None;
         self.has(epoch, position, chain).await;
         tracing::info!(%position, "this node has all rows of the other");
         Ok(())

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SessionError;
 use crate::{
-    model::pair::talk::Said,
+    model::{pair::talk::Said, position::Chain},
     net::link::LinkSender,
     store::{
         recover::{self, Recovered},
@@ -18,7 +18,8 @@ use crate::{
 };
 
 pub const SAID: u8 = 1;
-/// Epoch of the primary (8 bytes), last frame that is shown (8), how the frame is packed (1), frame.
+/// Epoch of the primary (8 bytes), last frame that is shown (8), chain hash before the frame (32), how the frame is packed
+/// (1), frame.
 pub const FRAME: u8 = 2;
 pub const ROWS: u8 = 3;
 /// Length of a name (1 byte), name, messages packed.
@@ -40,24 +41,26 @@ pub async fn say(sender: &mut LinkSender, said: &Said) -> Result<(), SessionErro
 
 pub async fn frame(
     sender: &mut LinkSender,
-    epoch: u64,
-    shown: u64,
+    (epoch, shown): (u64, u64),
+    before: Chain,
     frame: &Bytes,
 ) -> Result<(), SessionError> {
     let (epoch, shown) = (epoch.to_be_bytes(), shown.to_be_bytes());
     if frame.len() >= PACKED_FROM {
         let packed = lz4_flex::compress_prepend_size(frame);
         if packed.len() < frame.len() - frame.len() / 8 {
-            return Ok(sender.send(FRAME, &[&epoch, &shown, &[LZ4], &packed]).await?);
+            return Ok(sender.send(FRAME, &[&epoch, &shown, &before.0, &[LZ4], &packed]).await?);
         }
     }
-    Ok(sender.send(FRAME, &[&epoch, &shown, &[PLAIN], frame]).await?)
+    Ok(sender.send(FRAME, &[&epoch, &shown, &before.0, &[PLAIN], frame]).await?)
 }
 
 /// A frame as it came.
 pub struct FrameCame {
     pub epoch: u64,
     pub shown: u64,
+    /// The chain hash before it.
+    pub before: Chain,
     pub frame: Bytes,
 }
 
@@ -65,6 +68,8 @@ pub fn read_frame(payload: &Bytes) -> Result<FrameCame, SessionError> {
     let short = || SessionError::Unfit("a frame came without its head".to_owned());
     let (epoch, rest) = payload.split_first_chunk().ok_or_else(short)?;
     let (shown, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (before, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let before = Chain(*before);
     let (&packing, packed) = rest.split_first().ok_or_else(short)?;
     let frame = match packing {
         PLAIN => payload.slice_ref(packed),
@@ -79,7 +84,7 @@ pub fn read_frame(payload: &Bytes) -> Result<FrameCame, SessionError> {
         other => return Err(SessionError::Unfit(format!("packing {other} is not known here"))),
     };
     let (epoch, shown) = (u64::from_be_bytes(*epoch), u64::from_be_bytes(*shown));
-    Ok(FrameCame { epoch, shown, frame })
+    Ok(FrameCame { epoch, shown, before, frame })
 }
 
 /// [`Installing`] as it is sent.

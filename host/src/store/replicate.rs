@@ -18,7 +18,7 @@ use super::{
     writer::{Job, Order},
 };
 use crate::model::{
-    pair::talk::Tip,
+    pair::{StoreId, talk::Tip},
     position::{Chain, Position},
 };
 
@@ -54,11 +54,11 @@ impl Store {
         self.order(|then| Order::Follow { then }).await
     }
 
-    /// Keeps frames that the other node made. When this returns they are on disk; those up to `shown` will show.
+    /// Keeps frames that the other node made, each with the chain hash before it. When this returns they are on disk; those up to `shown` will show.
     /// Answers where the journal ends.
     pub async fn take(
         &self,
-        frames: Vec<Bytes>,
+        frames: Vec<(Chain, Bytes)>,
         shown: u64,
     ) -> Result<(Position, Chain), OrderError> {
         self.order(|then| Order::Take { frames, shown, then }).await
@@ -98,6 +98,12 @@ impl Store {
         Ok(epoch)
     }
 
+    /// Who was primary in an epoch, if it began in a pair.
+    pub fn owner_of(&self, epoch: u64) -> Result<Option<StoreId>, ReadError> {
+        let row = self.read()?.get::<EpochRow>(Table::Epochs, &epoch.to_be_bytes())?;
+        Ok(row.map(|row| row.owner))
+    }
+
     /// The first frame of the first epoch after `epoch`, if there is one.
     pub fn epoch_after(&self, epoch: u64) -> Result<Option<u64>, ReadError> {
         let mut first = None;
@@ -119,11 +125,15 @@ impl Store {
     pub fn tips(&self) -> Vec<Tip> {
         let shown = self.read().and_then(|snapshot| snapshot.head());
         let (position, chain) = self.journal_head();
-        let mut tips = vec![Tip { position, chain }];
+        let tip = |position: Position, chain| {
+            let owner = self.owner_of(position.epoch).ok().flatten();
+            Tip { position, chain, owner }
+        };
+        let mut tips = vec![tip(position, chain)];
         if let Ok(HeadRow { position, chain, .. }) = shown
             && position != tips[0].position
         {
-            tips.push(Tip { position, chain });
+            tips.push(tip(position, chain));
         }
         tips
     }

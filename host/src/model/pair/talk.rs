@@ -42,6 +42,8 @@ pub struct Standing {
 pub struct Tip {
     pub position: Position,
     pub chain: Chain,
+    /// Who was primary in that epoch, if it began in a pair.
+    pub owner: Option<StoreId>,
 }
 
 /// A sign of life.
@@ -50,8 +52,9 @@ pub struct Beat {
     pub standing: Standing,
     /// Where its journal ends.
     pub head: Position,
-    /// The last frame that is shown.
+    /// The last frame that is shown, and the chain hash after it.
     pub shown: u64,
+    pub chain: Chain,
     /// The content hash there.
     pub content: [u8; 16],
     /// Why it could not take over, if so.
@@ -76,13 +79,17 @@ pub enum Said {
     /// The standby has all up to there on disk, of the primary of that epoch.
     Has {
         epoch: u64,
-        tip: Tip,
+        seq: u64,
+        chain: Chain,
     },
     /// Of the primary: take the last frame back, it is another here.
-    Cut,
+    Cut {
+        epoch: u64,
+    },
     /// Of the primary: there is no common past that a journal reaches, so its rows follow; `diverged`: what the standby
     /// has is no part of the primary's past, and after frame `common` nothing of it is.
     Rows {
+        epoch: u64,
         diverged: bool,
         common: u64,
     },

@@ -77,6 +77,8 @@ impl Links {
                 }
                 arrival = acceptor.accept() => {
                     if let Some(newer) = self.welcome(arrival).await {
+                        self.session.gate.lost();
+                        self.session.heard.send(Heard::Down { gone: false }).await.ok();
                         return Some(newer);
                     }
                 }

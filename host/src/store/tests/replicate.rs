@@ -22,20 +22,24 @@ use crate::{
 /// Hands frames to another store, and knows what it has.
 #[derive(Debug)]
 struct Line {
-    frames: mpsc::Sender<(Position, Bytes)>,
+    frames: mpsc::Sender<(Position, Chain, Bytes)>,
+    /// After the last frame that was offered.
+    chain: Mutex<Chain>,
     state: Mutex<Option<Result<u64, Overtaken>>>,
     changed: Condvar,
 }
 
 impl Line {
-    fn to(store: &Store) -> Arc<Self> {
-        let (frames, mut offered) = mpsc::channel::<(Position, Bytes)>(64);
-        let line = Arc::new(Self { frames, state: Mutex::default(), changed: Condvar::new() });
-        let (store, this) = (store.clone(), Arc::downgrade(&line));
+    fn new(from: &Store, to: &Store) -> Arc<Self> {
+        let (frames, mut offered) = mpsc::channel(64);
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let chain = Mutex::new(from.journal_head().1);
+        let line = Arc::new(Self { frames, chain, state, changed });
+        let (store, this) = (to.clone(), Arc::downgrade(&line));
         #[expect(clippy::disallowed_methods, reason = "the test's own")]
         tokio::spawn(async move {
-            while let Some((position, frame)) = offered.recv().await {
-                let (head, _) = store.take(vec![frame], position.seq - 1).await.unwrap();
+            while let Some((position, before, frame)) = offered.recv().await {
+                let (head, _) = store.take(vec![(before, frame)], position.seq - 1).await.unwrap();
                 let Some(line) = this.upgrade() else { return };
                 line.tell(Ok(head.seq));
             }
@@ -44,9 +48,11 @@ impl Line {
     }
 
     /// One that is never answered.
-    fn nowhere() -> Arc<Self> {
+    fn nowhere(from: &Store) -> Arc<Self> {
         let (frames, _) = mpsc::channel(64);
-        Arc::new(Self { frames, state: Mutex::default(), changed: Condvar::new() })
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let chain = Mutex::new(from.journal_head().1);
+        Arc::new(Self { frames, chain, state, changed })
     }
 
     fn tell(&self, has: Result<u64, Overtaken>) {
@@ -57,7 +63,10 @@ impl Line {
 
 impl Replica for Line {
     fn offer(&self, position: Position, frame: Bytes) {
-        self.frames.try_send((position, frame)).ok();
+        let mut chain = self.chain.lock().unwrap();
+        let before = *chain;
+        *chain = before.next(&frame);
+        self.frames.try_send((position, before, frame)).ok();
     }
 
     fn wait(&self, position: Position, here: &dyn Fn()) -> Result<Durability, Overtaken> {
@@ -142,7 +151,7 @@ impl Half {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_has_what_the_leader_has() {
     let (one, other) = (Half::new(), Half::new());
-    one.lead(2, Some(Line::to(&other.store))).await;
+    one.lead(2, Some(Line::new(&one.store, &other.store))).await;
     one.store.submit(deploy(b"one")).await.unwrap();
     for _ in 0..3 {
         assert_eq!(one.accept("b").await.unwrap(), Durability::Two);
@@ -166,7 +175,7 @@ async fn a_follower_has_what_the_leader_has() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_takes_over_shows_all_that_it_kept() {
     let (one, other) = (Half::new(), Half::new());
-    one.lead(2, Some(Line::to(&other.store))).await;
+    one.lead(2, Some(Line::new(&one.store, &other.store))).await;
     one.store.submit(deploy(b"one")).await.unwrap();
     one.accept("b").await.unwrap();
     drop(one);
@@ -182,10 +191,10 @@ async fn a_follower_that_takes_over_shows_all_that_it_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_other_node_never_had_is_not_shown_and_can_be_taken_back() {
     let (one, other) = (Half::new(), Half::new());
-    one.lead(2, Some(Line::to(&other.store))).await;
+    one.lead(2, Some(Line::new(&one.store, &other.store))).await;
     one.store.submit(deploy(b"one")).await.unwrap();
     let before = one.store.journal_head();
-    let line = Line::nowhere();
+    let line = Line::nowhere(&one.store);
     one.store.lead(2, Some(line.clone())).await.unwrap();
     let mut accept = Box::pin(one.accept("lost"));
     assert!(timeout(Duration::from_millis(100), &mut accept).await.is_err(), "no receipt");
@@ -203,7 +212,7 @@ async fn what_the_other_node_never_had_is_not_shown_and_can_be_taken_back() {
     assert_eq!(one.store.journal_head(), before);
     assert_eq!(one.store.cut_last().await, Ok(None), "what is shown stays");
     // The other goes on, and the first has it.
-    other.lead(3, Some(Line::to(&one.store))).await;
+    other.lead(3, Some(Line::new(&other.store, &one.store))).await;
     other.accept("kept").await.unwrap();
     one.show().await;
     assert_eq!((one.shown(), one.messages()), (other.shown(), 1));
@@ -223,25 +232,40 @@ async fn frames_that_do_not_fit_are_refused_whole() {
         bytes[25] = table;
         Bytes::from(bytes)
     };
+    // Each with the chain hash before it.
+    let chained = |mut chain: Chain, frames: Vec<Bytes>| -> Vec<(Chain, Bytes)> {
+        let chained = frames.into_iter().map(|frame| {
+            let before = chain;
+            chain = chain.next(&frame);
+            (before, frame)
+        });
+        chained.collect()
+    };
     let state = Table::State as u8;
-    half.store.take(vec![frame(2, 1, state), frame(2, 2, state)], 0).await.unwrap();
-    for (frames, why) in [
-        (vec![frame(2, 4, state)], "frame 2/4 came after 2/2"),
-        (vec![frame(1, 2, state)], "frame 2 is another here"),
-        (vec![frame(1, 3, state)], "frame 1/3 came after 2/2"),
-        (vec![frame(2, 3, state), frame(2, 4, 200)], "table 200 is not known to this program"),
-        (vec![Bytes::from_static(&[9])], "frame version 9 is not known to this program"),
+    let first = chained(Chain::default(), vec![frame(2, 1, state), frame(2, 2, state)]);
+    let (_, end) = half.store.take(first.clone(), 0).await.unwrap();
+    for (chain, frames, why) in [
+        (end, vec![frame(2, 4, state)], "frame 2/4 came after 2/2"),
+        (first[1].0, vec![frame(1, 2, state)], "frame 2 is another here"),
+        (end, vec![frame(1, 3, state)], "frame 1/3 came after 2/2"),
+        (
+            first[1].0,
+            vec![frame(2, 3, state)],
+            "frame 2/3 does not continue frame 2/2 as it is here",
+        ),
+        (end, vec![frame(2, 3, state), frame(2, 4, 200)], "table 200 is not known to this program"),
+        (end, vec![Bytes::from_static(&[9])], "frame version 9 is not known to this program"),
     ] {
-        assert_eq!(half.store.take(frames, 0).await, Err(OrderError::Refused(why.to_owned())));
+        let taken = half.store.take(chained(chain, frames), 0).await;
+        assert_eq!(taken, Err(OrderError::Refused(why.to_owned())));
         assert_eq!(half.store.journal_head().0.seq, 2);
     }
-    let (again, new) = (frame(2, 2, state), frame(2, 3, state));
-    assert_eq!(half.store.take(vec![again, new], 0).await.unwrap().0.seq, 3, "one is here already");
-    // The other node begins anew, in the middle of what comes together.
-    let anew = [4, 2, 3, 4, 5].map(|seq| frame(2, seq, state)).to_vec();
-    assert_eq!(half.store.take(anew, 0).await.unwrap().0.seq, 5);
+    let again = chained(first[1].0, vec![frame(2, 2, state), frame(2, 3, state)]);
+    let (head, end) = half.store.take(again, 0).await.unwrap();
+    assert_eq!(head.seq, 3, "one is here already");
     half.lead(3, None).await;
-    assert!(half.store.take(vec![frame(3, 7, state)], 0).await.is_err(), "a leader takes none");
+    let late = chained(end, vec![frame(3, 5, state)]);
+    assert!(half.store.take(late, 0).await.is_err(), "a leader takes none");
 }
 
 /// Hands rows of `from` to `to`; each part goes through `change` first.
@@ -313,7 +337,11 @@ async fn rows_of_another_replace_its_own_while_that_one_goes_on() {
     let (head, _) = one.store.journal_head();
     assert_eq!(head.seq, then.0.seq + 1);
     let frame = one.store.frame(head.seq).unwrap().unwrap();
-    assert_eq!(other.store.take(vec![frame], head.seq).await, Ok(one.store.journal_head()));
+    let before = one.store.chain_at(head.seq - 1).unwrap();
+    assert_eq!(
+        other.store.take(vec![(before, frame)], head.seq).await,
+        Ok(one.store.journal_head())
+    );
     other.show().await;
     assert_eq!(other.shown(), one.shown());
 }

@@ -53,7 +53,7 @@ pub(in crate::store) enum Order {
     /// To make none. Answers where the journal ends.
     Follow { then: Then<(Position, Chain)> },
     /// To keep frames that another made, and to show those up to `shown`.
-    Take { frames: Vec<Bytes>, shown: u64, then: Then<(Position, Chain)> },
+    Take { frames: Vec<(Chain, Bytes)>, shown: u64, then: Then<(Position, Chain)> },
     /// To take the last frame back, which is not shown. Answers what it was.
     Cut { then: Then<Option<Bytes>> },
     /// To have the rows of another node instead of its own.
@@ -124,16 +124,19 @@ impl Writer {
         Ok(())
     }
 
-    /// What is in the journal was kept for this: it shows before anything new is made.
+    /// What is in the journal was kept for this: it shows before anything new is made, and if the other node counts,
+    /// when that has it.
     fn lead(&mut self, leading: Leading) -> Result<(), Fatal> {
-        self.show_waiting(u64::MAX)?;
+        if leading.replica.is_none() {
+            self.show_waiting(u64::MAX)?;
+        }
         self.reload()?;
         self.leading = Some(leading);
         Ok(())
     }
 
     /// Reads again what the writer knows beside the rows.
-    fn reload(&mut self) -> Result<(), Fatal> {
+    pub(super) fn reload(&mut self) -> Result<(), Fatal> {
         let (catalogue, queued, undelivered) = read_memory(&self.db, &self.archive)?;
         self.memory.catalogue = catalogue;
         self.memory.queued.set(queued);
@@ -143,29 +146,35 @@ impl Writer {
     }
 
     /// Puts frames into the journal; of those that follow each other all or, if one of them is not right, none.
-    fn take(&mut self, frames: &[Bytes]) -> Result<(), TakeError> {
+    fn take(&mut self, frames: &[(Chain, Bytes)]) -> Result<(), TakeError> {
         // The other node may have begun anew, before the end, in the middle of what came together.
-        let seq = |frame: &Bytes| Frame::decode(frame).map_or(0, |frame| frame.position.seq);
+        let seq = |(_, frame): &(Chain, Bytes)| {
+            Frame::decode(frame).map_or(0, |frame| frame.position.seq)
+        };
         frames
             .chunk_by(|one, next| seq(one).checked_add(1) == Some(seq(next)))
             .try_for_each(|run| self.take_run(run))
     }
 
-    fn take_run(&mut self, frames: &[Bytes]) -> Result<(), TakeError> {
+    fn take_run(&mut self, frames: &[(Chain, Bytes)]) -> Result<(), TakeError> {
         let mut position = self.position;
         let frames = self.new_ones(frames)?;
-        for bytes in frames {
+        let mut chain = lock(&self.journal).head().1;
+        for (before, bytes) in frames {
             let frame = Frame::decode(bytes).map_err(|error| refused(&error))?;
-            let expected = position.seq + 1;
-            if frame.position.seq != expected || frame.position.epoch < position.epoch {
-                let found = frame.position;
+            let found = frame.position;
+            if found.seq != position.seq + 1 || found.epoch < position.epoch {
                 return Err(TakeError::Refused(format!("frame {found} came after {position}")));
+            }
+            if *before != chain {
+                let why = format!("frame {found} does not continue frame {position} as it is here");
+                return Err(TakeError::Refused(why));
             }
             // What this program does not know it does not keep: it would have to skip it later.
             frame.ops().try_for_each(|op| op.map(drop)).map_err(|error| refused(&error))?;
-            position = frame.position;
+            (position, chain) = (found, before.next(bytes));
         }
-        for bytes in frames {
+        for (_, bytes) in frames {
             let position = Frame::decode(bytes).map_err(|error| refused(&error))?.position;
             let (before, chain_before) = lock(&self.journal).head();
             let chain = self.append(position, bytes).map_err(Fatal::from)?;
@@ -179,9 +188,12 @@ impl Writer {
     }
 
     /// Without those that are here already: the other node may begin before the end.
-    fn new_ones<'f>(&self, mut frames: &'f [Bytes]) -> Result<&'f [Bytes], TakeError> {
+    fn new_ones<'f>(
+        &self,
+        mut frames: &'f [(Chain, Bytes)],
+    ) -> Result<&'f [(Chain, Bytes)], TakeError> {
         let journal = lock(&self.journal);
-        while let [first, rest @ ..] = frames {
+        while let [(_, first), rest @ ..] = frames {
             let Position { seq, .. } =
                 Frame::decode(first).map_err(|error| refused(&error))?.position;
             if seq == 0 || seq > self.position.seq {
@@ -197,7 +209,7 @@ impl Writer {
     }
 
     /// Shows what waits, up to that frame.
-    fn show_waiting(&mut self, upto: u64) -> Result<(), Fatal> {
+    pub(super) fn show_waiting(&mut self, upto: u64) -> Result<(), Fatal> {
         if self.waiting.front().is_none_or(|first| first.position.seq > upto) {
             return Ok(());
         }

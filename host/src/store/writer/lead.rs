@@ -40,6 +40,9 @@ impl Writer {
             self.gathered.drain(..).for_each(|job| job.refuse(SubmitError::NotPrimary));
             return Ok(());
         };
+        if !self.confirm_waiting(releases)? {
+            return Ok(());
+        }
         self.check_disk();
         let now_ms = self.clock.now_ms();
         let position = Position { epoch, seq: self.position.seq + 1 };
@@ -93,6 +96,19 @@ impl Writer {
             self.frame.shrink(FRAME_BYTES_KEPT);
         }
         Ok(())
+    }
+
+    /// Shows what was in the journal already, when it may; says whether this writer goes on leading.
+    fn confirm_waiting(&mut self, releases: &mut Vec<Release>) -> Result<bool, Fatal> {
+        let Some(last) = self.waiting.back().map(|last| last.position) else { return Ok(true) };
+        let replica = self.leading.as_ref().and_then(|leading| leading.replica.clone());
+        if self.wait_for(replica.as_deref(), last).is_err() {
+            self.stop_leading(releases);
+            return Ok(false);
+        }
+        self.show_waiting(u64::MAX)?;
+        self.reload()?;
+        Ok(true)
     }
 
     fn take_one(&mut self, queue: &mut mpsc::Receiver<Job>) -> Option<Box<dyn RunJob>> {

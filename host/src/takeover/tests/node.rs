@@ -70,7 +70,7 @@ impl Store {
     pub fn tip_at(&self, seq: usize) -> Tip {
         let epoch = seq.checked_sub(1).map_or(1, |last| self.log[last].epoch);
         let position = Position { epoch, seq: seq as u64 };
-        Tip { position, chain: chain(&self.log[..seq]) }
+        Tip { position, chain: chain(&self.log[..seq]), owner: None }
     }
 
     pub fn tips(&self) -> Vec<Tip> {

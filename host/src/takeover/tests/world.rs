@@ -265,7 +265,14 @@ impl World {
                 let node = &self.nodes[n];
                 let head = node.store.tip_at(node.store.log.len()).position;
                 let (standing, shown) = (node.posture, node.store.shown as u64);
-                let beat = Beat { standing, head, shown, content: [0; 16], is_ready: true };
+                let beat = Beat {
+                    standing,
+                    head,
+                    shown,
+                    chain: Chain::default(),
+                    content: [0; 16],
+                    is_ready: true,
+                };
                 self.say(n, Message::Beat(beat));
             }
             Move::Receive(n) => {
@@ -587,7 +594,7 @@ impl World {
                 }
                 self.take(n, (epoch, shown, seq), frame, before);
             }
-            Message::Has { epoch, tip: Tip { position, chain } } => {
+            Message::Has { epoch, tip: Tip { position, chain, .. } } => {
                 let node = &mut self.nodes[n];
                 if node.store.chain_at(position.seq) != Some(chain) {
                     return node.end_session();
