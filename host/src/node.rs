@@ -143,6 +143,9 @@ impl Node {
             }
         };
         tokio::join!(self.tasks.stop(PATIENCE), stages);
+        if let Some(pair) = &self.pair {
+            pair.close();
+        }
         std::fs::remove_file(&self.listen_file).ok();
         outcome
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     control,
     dispatch::Dispatch,
-    durability::Gate,
+    durability::{Gate, Needs},
     model::pair::{PairId, Role, StoreId},
     net::{
         keys::PairFolder,
@@ -53,6 +53,7 @@ pub struct Pair {
     pub serving: watch::Receiver<bool>,
     pub events: mpsc::Sender<Event>,
     pub quarantine: Arc<Quarantine>,
+    gate: Arc<Gate>,
 }
 
 impl Pair {
@@ -73,7 +74,13 @@ impl Pair {
         });
         if tokio::time::timeout(HANDOVER, done).await.is_err() {
             tracing::warn!("the other node has not taken over; it will when this one is gone");
+            self.close();
         }
+    }
+
+    /// Nothing is shown any more: whatever still waits for the other node would wait for ever.
+    pub(super) fn close(&self) {
+        self.gate.need(Needs::Never);
     }
 
     /// What operators see of it.
@@ -164,7 +171,7 @@ pub(super) async fn start(
     let session = Session {
         own,
         store,
-        gate,
+        gate: gate.clone(),
         posture,
         quarantine: quarantine.clone(),
         heard,
@@ -189,7 +196,7 @@ pub(super) async fn start(
         let (quarantine, serving) = (quarantine.clone(), serving.clone());
         |stop| take_in(quarantine, serving, stop)
     });
-    Ok(Pair { config, view, seen: seen.subscribe(), serving, events, quarantine })
+    Ok(Pair { config, view, seen: seen.subscribe(), serving, events, quarantine, gate })
 }
 
 fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -> Own {
