@@ -169,7 +169,7 @@ impl Stage<'_> {
         let text = format!(
             "\nThree processes on this computer are a pair and its witness:\n  main server      {main}\n  failover server  \
              {failover}\nEvery message goes to one address or the other, with an Idempotency-Key, and is sent again until it has\n\
-             a receipt: that is what a good sender does. In another terminal:\n  tandem status --node {failover} --watch\n"
+             a receipt: that is what a good sender does. In another terminal:\n  tandem pair status --node {failover}\n"
         );
         self.view.line(&text)
     }
