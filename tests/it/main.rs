@@ -8,6 +8,7 @@ mod command_line;
 mod component_refusals;
 mod connections;
 mod deliveries;
+mod demo;
 mod intake;
 mod kill_under_load;
 mod manifest_faults;

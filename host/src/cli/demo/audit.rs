@@ -1,4 +1,4 @@
-//! After the last message: was anything lost, doubled, or handled otherwise than it should?
+//! After the last message: was anything lost, or done twice?
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,9 +16,9 @@ use super::{
         node_client::{Call, NodeClient},
         output::{Output, Style},
     },
-    examples::ORDERS,
+    examples::{LEADS, ORDERS},
     receiver::Received,
-    tally::Sent,
+    tally::{Figures, Receipted},
     traffic::What,
 };
 
@@ -30,13 +30,18 @@ const NAMED: usize = 5;
 #[derive(Debug)]
 pub struct Facts<'a> {
     pub drained: bool,
-    pub sent: &'a [Sent],
-    /// Sent, but never answered: may be there or not, but not twice.
-    pub unclear: &'a [What],
+    /// The last frame of both stores; none if they do not end alike.
+    pub head: Option<u64>,
+    pub sent: Figures,
+    pub receipts: &'a [Receipted],
+    /// Sent, but without a receipt: may be there or not, but not twice.
+    pub given_up: &'a [What],
     /// Status of each message that the node knows, by id.
     pub found: HashMap<String, String>,
     /// What `order-totals` has summed.
     pub totals: BTreeMap<String, Totals>,
+    /// How many leads `lead-router` has counted.
+    pub leads_counted: u64,
     pub received: Received,
 }
 
@@ -48,17 +53,28 @@ pub struct Totals {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Audit {
-    pub clean: bool,
-    pub receipts: usize,
-    pub done: usize,
-    pub dead: usize,
-    pub leads: usize,
-    pub leads_received: usize,
-    pub orders: usize,
-    pub tried_again: u64,
+pub struct Proof {
+    pub holds: bool,
+    #[serde(flatten)]
+    pub sent: Figures,
+    pub leads: Kind,
+    pub orders: Kind,
+    /// Requests at the receiver beyond the first with their key.
+    pub deliveries_repeated: u64,
+    /// The last frame of both stores.
+    pub head: Option<u64>,
     /// Each a sentence.
     pub faults: Vec<String>,
+}
+
+/// Of one kind of message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Kind {
+    pub receipts: u64,
+    /// As their solution's state says.
+    pub handled_once: u64,
+    /// At the receiver under one key; none where nothing is delivered.
+    pub delivered_once: Option<u64>,
 }
 
 /// Waits until nothing is queued for the demo's messages and nothing is left to deliver. False if for `stuck` nothing moved.
@@ -111,30 +127,55 @@ pub async fn totals(node: &NodeClient) -> Result<BTreeMap<String, Totals>, Failu
     Ok(entries.iter().filter_map(read).collect())
 }
 
+/// How many leads `lead-router` has counted, over all territories.
+pub async fn leads_counted(node: &NodeClient) -> Result<u64, Failure> {
+    let call = Call::get(["state", LEADS.0]).query("prefix", Some("leads/"));
+    let entries: Vec<StateEntry> = node.read(call).await?;
+    let counted = |entry: &StateEntry| match &entry.value {
+        Body::Text(text) => text.parse::<u64>().ok(),
+        Body::Base64(_) => None,
+    };
+    Ok(entries.iter().filter_map(counted).sum())
+}
+
 /// The verdict.
-pub fn judge(facts: &Facts) -> Audit {
+pub fn judge(facts: &Facts) -> Proof {
     let mut faults = Faults::default();
     if !facts.drained {
-        faults.0.push("the node is stuck: messages or deliveries wait, and nothing moves".into());
+        faults.0.push("the pair is stuck: messages or deliveries wait, and nothing moves".into());
     }
-    let (done, dead) = judge_messages(facts, &mut faults);
+    let given_up: Vec<String> = facts.given_up.iter().map(named).collect();
+    faults.of_kind("messages never got a receipt", &given_up);
+    judge_messages(facts, &mut faults);
     let leads = judge_leads(facts, &mut faults);
     let orders = judge_orders(facts, &mut faults);
     let wrong = facts.received.figures.wrong;
     if wrong > 0 {
         faults.0.push(format!("{wrong} requests came without an idempotency key of their own"));
     }
-    Audit {
-        clean: faults.0.is_empty(),
-        receipts: facts.sent.len(),
-        done,
-        dead,
+    if facts.head.is_none() {
+        faults.0.push("the stores of the two servers do not end alike".into());
+    }
+    Proof {
+        holds: faults.0.is_empty(),
+        sent: facts.sent,
         leads,
-        leads_received: facts.received.leads.len(),
         orders,
-        tried_again: facts.received.figures.tried_again,
+        deliveries_repeated: facts.received.figures.tried_again,
+        head: facts.head,
         faults: faults.0,
     }
+}
+
+fn named(what: &What) -> String {
+    match what {
+        What::Lead { number } => format!("lead {number}"),
+        What::Order { customer, cents } => format!("an order of {customer}, {cents} cents"),
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug, Default)]
@@ -152,41 +193,38 @@ impl Faults {
     }
 }
 
-/// Each receipt's message is there, and ended as it should. How many are done, and how many dead.
-fn judge_messages(facts: &Facts, faults: &mut Faults) -> (usize, usize) {
+/// Each receipt's message is there and done, and no message is there that nobody has a receipt for.
+fn judge_messages(facts: &Facts, faults: &mut Faults) {
     let (mut lost, mut otherwise, mut doubled) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut done, mut dead) = (0, 0);
     let mut ids = BTreeSet::new();
-    for Sent { id, what } in facts.sent {
+    for Receipted { id, .. } in facts.receipts {
         if !ids.insert(id) {
             doubled.push(id.clone());
         }
-        let expected = if matches!(what, What::Wrong { .. }) { "dead" } else { "done" };
         match facts.found.get(id).map(String::as_str) {
             None => lost.push(id.clone()),
-            Some(status) => {
-                done += usize::from(status == "done");
-                dead += usize::from(status == "dead");
-                if status != expected {
-                    otherwise.push(format!("{id} is {status}, not {expected}"));
-                }
-            }
+            Some("done") => {}
+            Some(status) => otherwise.push(format!("{id} is {status}")),
         }
     }
     faults.of_kind("messages with a receipt are lost", &lost);
-    faults.of_kind("receipts were given twice", &doubled);
-    faults.of_kind("messages did not end as they should", &otherwise);
-    (done, dead)
+    faults.of_kind("receipts were given for two messages", &doubled);
+    faults.of_kind("messages are not done", &otherwise);
+    let unasked: Vec<String> = facts.found.keys().filter(|id| !ids.contains(id)).cloned().collect();
+    if unasked.len() > facts.given_up.len() {
+        faults.of_kind("messages are there that have no receipt", &unasked);
+    }
 }
 
-/// Each lead with a receipt was kept at the CRM under exactly one key; none without one. How many were to be there.
-fn judge_leads(facts: &Facts, faults: &mut Faults) -> usize {
+/// Each lead with a receipt was counted once, and kept at the CRM under exactly one key; none without one.
+fn judge_leads(facts: &Facts, faults: &mut Faults) -> Kind {
     let lead = |what: &What| match what {
         What::Lead { number } => Some(*number),
-        _ => None,
+        What::Order { .. } => None,
     };
-    let expected: BTreeSet<u32> = facts.sent.iter().filter_map(|sent| lead(&sent.what)).collect();
-    let perhaps: BTreeSet<u32> = facts.unclear.iter().filter_map(lead).collect();
+    let expected: BTreeSet<u32> =
+        facts.receipts.iter().filter_map(|receipt| lead(&receipt.what)).collect();
+    let perhaps: BTreeSet<u32> = facts.given_up.iter().filter_map(lead).collect();
     let mut received: BTreeMap<u32, u32> = BTreeMap::new();
     for number in &facts.received.leads {
         *received.entry(*number).or_default() += 1;
@@ -197,38 +235,46 @@ fn judge_leads(facts: &Facts, faults: &mut Faults) -> usize {
     let doubled = received.iter().filter(|(_, times)| **times > 1).map(|(number, _)| named(number));
     faults.of_kind("leads came to the CRM as more than one", &doubled.collect::<Vec<_>>());
     let unasked = received.keys().filter(|n| !expected.contains(n) && !perhaps.contains(n));
-    faults.of_kind(
-        "leads came to the CRM without a receipt",
-        &unasked.map(named).collect::<Vec<_>>(),
-    );
-    expected.len()
+    let unasked = unasked.map(named).collect::<Vec<_>>();
+    faults.of_kind("leads came to the CRM without a receipt", &unasked);
+    let (least, most) = (count(expected.len()), count(expected.len() + perhaps.len()));
+    if !(least..=most).contains(&facts.leads_counted) {
+        faults.0.push(format!("{} leads were counted instead of {least}", facts.leads_counted));
+    }
+    let once = expected.iter().filter(|number| received.get(number) == Some(&1)).count();
+    Kind {
+        receipts: least,
+        handled_once: facts.leads_counted.min(least),
+        delivered_once: Some(count(once)),
+    }
 }
 
-/// Each order with a receipt is in its customer's totals once, to the cent. How many orders that are.
-fn judge_orders(facts: &Facts, faults: &mut Faults) -> usize {
+/// Each order with a receipt is in its customer's totals once, to the cent.
+fn judge_orders(facts: &Facts, faults: &mut Faults) -> Kind {
     let mut expected: BTreeMap<&str, Totals> = BTreeMap::new();
-    let mut orders = 0;
-    for sent in facts.sent {
-        if let What::Order { customer, cents } = &sent.what {
+    let mut orders = Kind::default();
+    for receipt in facts.receipts {
+        if let What::Order { customer, cents } = &receipt.what {
             let totals = expected.entry(customer).or_default();
             totals.orders += 1;
             totals.cents += cents;
-            orders += 1;
+            orders.receipts += 1;
         }
     }
     let unclear = |customer: &str| {
         facts
-            .unclear
+            .given_up
             .iter()
             .any(|what| matches!(what, What::Order { customer: c, .. } if c == customer))
     };
     let customers: BTreeSet<&str> =
         expected.keys().copied().chain(facts.totals.keys().map(String::as_str)).collect();
     let mut differ = Vec::new();
-    for customer in customers.into_iter().filter(|customer| !unclear(customer)) {
+    for customer in customers {
         let wanted = expected.get(customer).copied().unwrap_or_default();
         let is = facts.totals.get(customer).copied().unwrap_or_default();
-        if wanted != is {
+        orders.handled_once += is.orders.min(wanted.orders);
+        if wanted != is && !unclear(customer) {
             differ.push(format!(
                 "{customer} has {} orders of {} cents instead of {} of {}",
                 is.orders, is.cents, wanted.orders, wanted.cents
@@ -239,28 +285,49 @@ fn judge_orders(facts: &Facts, faults: &mut Faults) -> usize {
     orders
 }
 
-impl Audit {
+impl Proof {
     pub fn lines(&self, output: Output) -> Vec<String> {
+        let Figures { sent, receipts, on_two_disks, on_one_disk, failed_tries } = self.sent;
+        let Kind { handled_once: leads, delivered_once, .. } = self.leads;
+        let Kind { handled_once: orders, .. } = self.orders;
+        let row = |name: &str, figure: u64, told: &str| {
+            let style = if figure == sent { Style::Good } else { Style::Bad };
+            let figure = output.paint(style, &format!("{figure:>6}"));
+            format!("  {name:<15}{figure}   {told}").trim_end().to_owned()
+        };
+        let head = self.head.map_or("different".into(), |head| head.to_string());
         let mut lines = vec![
             String::new(),
-            output.paint(Style::Head, "Audit"),
-            format!("  {} receipts: {} done, {} dead", self.receipts, self.done, self.dead),
-            format!(
-                "  {} leads with a receipt, {} at the CRM; {} requests were made again, with the same key",
-                self.leads, self.leads_received, self.tried_again
+            output.paint(Style::Head, "Proof"),
+            row("sent", sent, &format!("{failed_tries} tries failed and were repeated")),
+            row(
+                "receipted",
+                receipts,
+                &format!("{on_two_disks} on two disks, {on_one_disk} on one"),
             ),
-            format!(
-                "  {} orders with a receipt, checked against the customers' totals",
-                self.orders
+            row(
+                "handled once",
+                leads + orders,
+                &format!("{leads} leads counted, {orders} orders in the totals, to the cent"),
             ),
         ];
+        if let Some(delivered) = delivered_once {
+            let style = if delivered == self.leads.receipts { Style::Good } else { Style::Bad };
+            let figure = output.paint(style, &format!("{delivered:>6}"));
+            lines.push(format!(
+                "  {:<15}{figure}   of {} leads; {} requests were repeated, with the same key",
+                "delivered once", self.leads.receipts, self.deliveries_repeated
+            ));
+        }
+        lines.push(format!("  {:<15}{head:>6}   the last frame of both stores", "frames"));
         for fault in &self.faults {
             lines.push(format!("  {} {fault}", output.paint(Style::Bad, "fault:")));
         }
-        lines.push(if self.clean {
-            output.paint(Style::Good, "  Nothing was lost, nothing was doubled.")
+        lines.push(String::new());
+        lines.push(if self.holds {
+            output.paint(Style::Good, "Nothing was lost, nothing was done twice.")
         } else {
-            output.paint(Style::Bad, "  Not as it should be.")
+            output.paint(Style::Bad, "Not as it should be.")
         });
         lines
     }

@@ -1,8 +1,6 @@
-//! The example solutions, inside this program, and their deployment.
+//! The example solutions that the demo sends to, inside this program, and their deployment.
 
 use std::net::SocketAddr;
-
-use serde_json::{Value, json};
 
 use super::super::{
     deploy,
@@ -30,10 +28,8 @@ macro_rules! example {
     };
 }
 
-/// Who is published to comes first. The build script builds them.
-static EXAMPLES: [Example; 4] = [
-    example!("alerts", "TANDEM_COMPONENT_ALERTS"),
-    example!("uptime-watch", "TANDEM_COMPONENT_UPTIME_WATCH"),
+/// The build script builds them.
+static EXAMPLES: [Example; 2] = [
     example!("order-totals", "TANDEM_COMPONENT_ORDER_TOTALS"),
     example!("lead-router", "TANDEM_COMPONENT_LEAD_ROUTER"),
 ];
@@ -41,11 +37,8 @@ static EXAMPLES: [Example; 4] = [
 /// The web hooks that the demo sends to: solution and source.
 pub const LEADS: (&str, &str) = ("lead-router", "form");
 pub const ORDERS: (&str, &str) = ("order-totals", "orders");
-pub const HEARTBEATS: (&str, &str) = ("uptime-watch", "report");
-/// So long may a service say nothing.
-pub const SILENT_AFTER_S: u64 = 15;
 
-/// Deploys all and points them at the receiver.
+/// Deploys both and points them at the receiver.
 pub async fn deploy(
     node: &NodeClient,
     receiver: SocketAddr,
@@ -58,18 +51,9 @@ pub async fn deploy(
             deployed.name, deployed.version, deployed.ready_ms
         ));
     }
-    for (solution, name, value) in settings(receiver) {
-        node.call(Call::put(["settings", solution, name]).json(&value)).await?;
-    }
+    let crm_url = Call::put(["settings", LEADS.0, "crm_url"]);
+    node.call(crm_url.json(&format!("http://{receiver}"))).await?;
     Ok(())
-}
-
-fn settings(receiver: SocketAddr) -> [(&'static str, &'static str, Value); 3] {
-    [
-        ("lead-router", "crm_url", json!(format!("http://{receiver}"))),
-        ("alerts", "alert_url", json!(format!("http://{receiver}/alerts"))),
-        ("uptime-watch", "silent_after_seconds", json!(SILENT_AFTER_S)),
-    ]
 }
 
 #[cfg(test)]
@@ -82,7 +66,7 @@ mod tests {
             // `\0asm`, then a component's version and layer.
             assert_eq!(component[..8], [0, b'a', b's', b'm', 0x0d, 0, 1, 0]);
         }
-        for (solution, source) in [LEADS, ORDERS, HEARTBEATS] {
+        for (solution, source) in [LEADS, ORDERS] {
             let manifests = EXAMPLES.iter().map(|example| example.manifest);
             let mut tables = manifests.map(|text| toml::from_str::<toml::Table>(text).unwrap());
             let manifest = tables.find(|table| table["name"].as_str() == Some(solution)).unwrap();

@@ -1,214 +1,224 @@
-//! What the demo shows every second: a picture redrawn in place on a terminal, else a line, or JSON.
+//! How the demo is shown: events one below the other, and on a terminal below them how everything stands, drawn in place.
 
 use std::{fmt::Write as _, io::IsTerminal};
+
+use tokio::time::Instant;
+
+use crate::control::wire;
 
 use super::{
     super::{
         exit::Failure,
-        output::{Output, Style, cut, one_line},
-        quantity::span_us,
+        output::{Output, Style, one_line},
     },
-    tally::Picture,
+    receiver::Figures as Received,
+    servers::Seen,
+    tally::Figures,
 };
 
 #[derive(Debug)]
 pub struct View {
     output: Output,
-    address: String,
-    rate: u32,
+    begun: Instant,
     kind: Kind,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
+    /// Only the end is data; what happens is told on standard error.
     Json,
-    Lines,
+    /// How things stand is said each second, in a line.
+    Lines { said_s: u64 },
     /// Lines that were drawn and are to be drawn over.
-    Picture {
-        drawn: usize,
-    },
+    Picture { drawn: usize },
+}
+
+/// How everything stands.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    pub seen: &'a Seen,
+    /// Receipts in the last second.
+    pub rate: usize,
+    pub sent: Figures,
+    pub received: Received,
 }
 
 impl View {
-    pub fn new(output: Output, address: &str, rate: u32) -> Self {
+    pub fn new(output: Output) -> Self {
         let kind = if output.is_json() {
             Kind::Json
         } else if std::io::stdout().is_terminal() {
             Kind::Picture { drawn: 0 }
         } else {
-            Kind::Lines
+            Kind::Lines { said_s: 0 }
         };
-        Self { output, address: address.to_owned(), rate, kind }
+        Self { output, begun: Instant::now(), kind }
     }
 
-    /// What stays: where it is, and what to try.
-    pub fn begin(&self) -> Result<(), Failure> {
-        let node = &self.address;
-        let lines = [
-            String::new(),
-            format!(
-                "The node is at {node}, with {} messages a second. Ctrl-C ends with an audit.",
-                self.rate
-            ),
-            "In another terminal:".to_owned(),
-            format!("  tandem status --node {node} --watch"),
-            format!("  tandem messages tail --node {node}"),
-            format!("  tandem messages list --status dead --node {node}"),
-            String::new(),
-        ];
-        for line in lines {
-            // JSON is the only data of `--json`.
-            if self.output.is_json() { self.output.note(line) } else { self.output.line(line)? }
-        }
-        Ok(())
-    }
-
-    pub fn show(&mut self, picture: &Picture) -> Result<(), Failure> {
-        match self.kind {
-            Kind::Json => self.output.json(picture),
-            Kind::Lines => self.output.line(line(picture)),
+    /// What stays. It stands above the picture.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        match &mut self.kind {
+            Kind::Json => {
+                self.output.note(text);
+                Ok(())
+            }
+            Kind::Lines { .. } => self.output.line(text),
             Kind::Picture { drawn } => {
-                let lines = lines(picture, self.output);
-                let mut text = if drawn == 0 { String::new() } else { format!("\x1b[{drawn}A") };
-                for line in &lines {
-                    writeln!(text, "\x1b[2K{line}").expect("a String takes all");
-                }
-                // What the picture before had more.
-                text.push_str("\x1b[J");
-                self.kind = Kind::Picture { drawn: lines.len() };
+                let text = format!("{}{text}\n", erase(*drawn));
+                *drawn = 0;
                 self.output.bytes(text.as_bytes())
             }
         }
     }
-}
 
-/// For a pipe or a log.
-fn line(picture: &Picture) -> String {
-    let Picture { elapsed_s, accepted, receiver, .. } = picture;
-    let node = picture.node.map_or_else(
-        || "the node does not say how it is".to_owned(),
-        |node| {
-            format!(
-                "handled {}, rejected {}, delivered {}, pending {}",
-                node.handled, node.rejected, node.delivered, node.deliveries_pending
-            )
-        },
-    );
-    format!(
-        "{elapsed_s} s: accepted {accepted}, {node}, tried again {}; receipt p50 {}, p99 {}",
-        receiver.tried_again,
-        span_us(picture.receipt_p50_us),
-        span_us(picture.receipt_p99_us)
-    )
-}
-
-/// For a person.
-fn lines(picture: &Picture, output: Output) -> Vec<String> {
-    let Picture { accepted, refused, unanswered, receiver, .. } = picture;
-    let head = |text: &str| output.paint(Style::Head, &format!("{text:<12}"));
-    let mut lines = vec![format!(
-        "{}accepted {accepted}   refused {refused}   unanswered {unanswered}",
-        head("sent")
-    )];
-    match picture.node {
-        Some(node) => {
-            lines.push(format!(
-                "{}handled {}   rejected {}   queued {}",
-                head("messages"),
-                node.handled,
-                node.rejected,
-                node.queued
-            ));
-            lines.push(format!(
-                "{}delivered {}   pending {}   tried again {}   dead {}",
-                head("deliveries"),
-                node.delivered,
-                node.deliveries_pending,
-                receiver.tried_again,
-                node.deliveries_dead
-            ));
-        }
-        None => lines.push(output.paint(Style::Warn, "the node does not say how it is")),
+    /// Something that happened, with its time.
+    pub fn event(&mut self, style: Style, text: &str) -> Result<(), Failure> {
+        let at = self.output.paint(Style::Faint, &self.elapsed());
+        self.line(&format!("{at}  {}", self.output.paint(style, text)))
     }
-    lines.push(format!(
-        "{}p50 {}   p99 {}",
-        head("receipts"),
-        span_us(picture.receipt_p50_us),
-        span_us(picture.receipt_p99_us)
-    ));
-    lines.push(format!(
-        "{}{} leads, {} alerts; 503 {} times, answer lost {} times, slow {} times",
-        head("CRM"),
-        receiver.leads,
-        receiver.alerts,
-        receiver.refused,
-        receiver.answers_lost,
-        receiver.slow
-    ));
-    lines.push(String::new());
-    // One line each, on any terminal that is wide enough to work at.
-    lines.extend(
-        picture.events.iter().map(|event| output.paint(Style::Faint, &cut(&one_line(event), 78))),
-    );
-    lines
+
+    /// From now on times are counted.
+    pub fn begin(&mut self) {
+        self.begun = Instant::now();
+    }
+
+    pub fn show(&mut self, picture: &Picture) -> Result<(), Failure> {
+        let elapsed_s = self.begun.elapsed().as_secs();
+        match &mut self.kind {
+            Kind::Lines { said_s } if *said_s < elapsed_s => {
+                *said_s = elapsed_s;
+                self.output.line(format!("{}  {}", self.elapsed(), picture.line()))
+            }
+            Kind::Json | Kind::Lines { .. } => Ok(()),
+            Kind::Picture { drawn } => {
+                let lines = picture.lines(self.output);
+                let mut text = erase(*drawn);
+                for line in &lines {
+                    writeln!(text, "{line}").expect("a String takes all");
+                }
+                *drawn = lines.len();
+                self.output.bytes(text.as_bytes())
+            }
+        }
+    }
+
+    /// The picture goes, what happened stays.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        let Kind::Picture { drawn } = &mut self.kind else { return Ok(()) };
+        let text = erase(std::mem::take(drawn));
+        self.output.bytes(text.as_bytes())
+    }
+
+    fn elapsed(&self) -> String {
+        format!("{:>5.1} s", self.begun.elapsed().as_secs_f64())
+    }
+}
+
+/// Moves up over what was drawn, and clears it.
+fn erase(drawn: usize) -> String {
+    if drawn == 0 { String::new() } else { format!("\x1b[{drawn}A\x1b[J") }
+}
+
+impl Picture<'_> {
+    /// For a pipe, a log or an error.
+    pub fn line(&self) -> String {
+        let Figures { receipts, on_two_disks, on_one_disk, .. } = self.sent;
+        let of = |node: Option<&wire::Pair>| node.map_or("gone".to_owned(), standing);
+        format!(
+            "main: {}; failover: {}; {receipts} receipts, {} a second, {on_two_disks} on two \
+             disks, {on_one_disk} on one; {} leads at the CRM",
+            of(self.seen.main.as_ref()),
+            of(self.seen.failover.as_ref()),
+            self.rate,
+            self.received.leads,
+        )
+    }
+
+    /// For a person.
+    fn lines(&self, output: Output) -> Vec<String> {
+        let Figures { sent, receipts, on_two_disks, on_one_disk, failed_tries } = self.sent;
+        let head = |text: &str| output.paint(Style::Head, &format!("  {text:<17}"));
+        let server = |name: &str, node: Option<&wire::Pair>| {
+            let (mark, style, text) = match node {
+                Some(node) if node.role == "primary" => ("●", Style::Good, standing(node)),
+                Some(node) => ("○", Style::Plain, standing(node)),
+                None => ("✗", Style::Bad, "gone".to_owned()),
+            };
+            format!("{}{}", head(name), output.paint(style, &one_line(&format!("{mark} {text}"))))
+        };
+        vec![
+            String::new(),
+            server("main server", self.seen.main.as_ref()),
+            server("failover server", self.seen.failover.as_ref()),
+            format!(
+                "{}{sent} messages, {failed_tries} tries failed and were repeated",
+                head("sent")
+            ),
+            format!(
+                "{}{receipts}, {} a second; {on_two_disks} on two disks, {on_one_disk} on one",
+                head("receipts"),
+                self.rate
+            ),
+            format!(
+                "{}{} leads, {} requests repeated",
+                head("CRM"),
+                self.received.leads,
+                self.received.tried_again
+            ),
+        ]
+    }
+}
+
+/// `primary, epoch 1, in sync`.
+fn standing(node: &wire::Pair) -> String {
+    let sync = match node.sync.as_deref() {
+        None => String::new(),
+        Some("both") => ", in sync".to_owned(),
+        Some(other) => format!(", {other}"),
+    };
+    let going = if node.handing_over { ", handing over" } else { "" };
+    format!("{}, epoch {}{sync}{going}", node.role, node.epoch)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{
-        demo::{receiver::Figures, tally::NodeFigures},
-        output::{Colour, Format},
-    };
+    use crate::cli::output::{Colour, Format};
 
-    fn picture(node: Option<NodeFigures>) -> Picture {
-        Picture {
-            elapsed_s: 42,
-            accepted: 812,
-            refused: 0,
-            unanswered: 0,
-            node,
-            receiver: Figures {
-                leads: 477,
-                alerts: 2,
-                tried_again: 9,
-                refused: 5,
-                ..Figures::default()
-            },
-            receipt_p50_us: 1_240,
-            receipt_p99_us: 4_800,
-            events: vec!["  41 s  the CRM refuses lead 477: 503".into()],
-        }
+    fn node(role: &str, sync: Option<&str>) -> wire::Pair {
+        let node = serde_json::json!({
+            "node": "a", "role": role, "is_main": true, "epoch": 2, "sync": sync, "handing_over": false, "head": 7,
+            "peer_has": null, "record": null, "witness": "answers", "policy": "", "peer": null, "warnings": [],
+        });
+        serde_json::from_value(node).unwrap()
     }
 
     #[test]
     fn a_picture_and_a_line() {
-        let node = NodeFigures {
-            accepted: 815,
-            handled: 809,
-            queued: 6,
-            rejected: 31,
-            delivered: 479,
-            deliveries_pending: 2,
-            deliveries_dead: 0,
-        };
         let output = Output { format: Format::Text, colour: Colour::Off };
-        insta::assert_snapshot!(lines(&picture(Some(node)), output).join("\n"), @r#"
-        sent        accepted 812   refused 0   unanswered 0
-        messages    handled 809   rejected 31   queued 6
-        deliveries  delivered 479   pending 2   tried again 9   dead 0
-        receipts    p50 1.2 ms   p99 4.8 ms
-        CRM         477 leads, 2 alerts; 503 5 times, answer lost 0 times, slow 0 times
+        let acting = Seen { main: None, failover: Some(node("primary", Some("alone"))) };
+        let sent = Figures {
+            sent: 320,
+            receipts: 318,
+            on_two_disks: 300,
+            on_one_disk: 18,
+            failed_tries: 9,
+        };
+        let received = Received { leads: 170, tried_again: 2, ..Received::default() };
+        let picture = Picture { seen: &acting, rate: 40, sent, received };
+        insta::assert_snapshot!(picture.lines(output).join("\n"), @"
 
-          41 s  the CRM refuses lead 477: 503
-        "#);
-        insta::assert_snapshot!(line(&picture(Some(node))), @r#"42 s: accepted 812, handled 809, rejected 31, delivered 479, pending 2, tried again 9; receipt p50 1.2 ms, p99 4.8 ms"#);
-        assert!(line(&picture(None)).contains("the node does not say how it is"));
-    }
-
-    #[test]
-    fn json_has_one_object_a_second() {
-        let text = serde_json::to_string(&picture(None)).unwrap();
-        insta::assert_snapshot!(text, @r#"{"elapsed_s":42,"accepted":812,"refused":0,"unanswered":0,"node":null,"receiver":{"requests":0,"leads":477,"alerts":2,"tried_again":9,"refused":5,"answers_lost":0,"slow":0,"wrong":0},"receipt_p50_us":1240,"receipt_p99_us":4800}"#);
+        main server      ✗ gone
+        failover server  ● primary, epoch 2, alone
+        sent             320 messages, 9 tries failed and were repeated
+        receipts         318, 40 a second; 300 on two disks, 18 on one
+        CRM              170 leads, 2 requests repeated
+        ");
+        insta::assert_snapshot!(picture.line(), @"main: gone; failover: primary, epoch 2, alone; 318 receipts, 40 a second, 300 on two disks, 18 on one; 170 leads at the CRM");
+        let both = Seen {
+            main: Some(node("primary", Some("both"))),
+            failover: Some(node("standby", None)),
+        };
+        insta::assert_snapshot!(Picture { seen: &both, ..picture }.line(), @"main: primary, epoch 2, in sync; failover: standby, epoch 2; 318 receipts, 40 a second, 300 on two disks, 18 on one; 170 leads at the CRM");
     }
 }

@@ -1,4 +1,4 @@
-//! A small real HTTP server that plays the CRM and the alert receiver: it honours idempotency keys, and is not always well.
+//! A small real HTTP server that plays the CRM: it honours idempotency keys, and is not always well.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::mpsc, time::Instant};
+use tokio::{net::TcpListener, time::Instant};
 
 use super::{super::exit::Failure, traffic::lead_in};
 
@@ -43,16 +43,15 @@ struct Seen {
     kept: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Figures {
     pub requests: u64,
     pub leads: u64,
-    pub alerts: u64,
-    /// Requests beyond the first with the same key: the node has tried again.
+    /// Requests beyond the first with the same key: a node has tried again.
     pub tried_again: u64,
     /// Answered 503 on purpose, nothing kept.
     pub refused: u64,
-    /// Kept, but answered 503: to the node as if the answer was lost.
+    /// Kept, but answered 503: to the sender as if the answer was lost.
     pub answers_lost: u64,
     pub slow: u64,
     /// Without an idempotency key, or with one that was another request's.
@@ -131,7 +130,7 @@ impl Mishaps {
 }
 
 impl Receiver {
-    pub async fn start(events: mpsc::Sender<String>) -> Result<Self, Failure> {
+    pub async fn start() -> Result<Self, Failure> {
         let cannot = |e: std::io::Error| Failure::failed("system", format!("cannot listen: {e}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
@@ -140,7 +139,7 @@ impl Receiver {
             mishaps: Mishaps::new(Instant::now()),
             figures: Figures::default(),
         }));
-        let server = tokio::spawn(serve(listener, book.clone(), events));
+        let server = tokio::spawn(serve(listener, book.clone()));
         Ok(Self { address, book, server })
     }
 
@@ -172,14 +171,14 @@ fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
     book.lock().expect("whoever holds it does not panic")
 }
 
-async fn serve(listener: TcpListener, book: Arc<Mutex<Book>>, events: mpsc::Sender<String>) {
+async fn serve(listener: TcpListener, book: Arc<Mutex<Book>>) {
     // Aborted with the server.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        let (book, events) = (book.clone(), events.clone());
+        let book = book.clone();
         connections.spawn(async move {
-            let service = service_fn(|request| answer(request, &book, &events));
+            let service = service_fn(|request| answer(request, &book));
             // A client that breaks off is its own trouble.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -189,18 +188,13 @@ async fn serve(listener: TcpListener, book: Arc<Mutex<Book>>, events: mpsc::Send
 async fn answer(
     request: Request<Incoming>,
     book: &Mutex<Book>,
-    events: &mpsc::Sender<String>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return Ok(response(400, "the body broke off"));
     };
-    let (verdict, event) = lock(book).receive(head.uri.path(), key, &body, Instant::now());
-    if let Some(event) = event {
-        // Seen or not: it changes nothing.
-        let _ = events.try_send(event);
-    }
+    let verdict = lock(book).receive(head.uri.path(), key, &body, Instant::now());
     tokio::time::sleep(verdict.after).await;
     Ok(match verdict.status {
         200 => response(200, "{\"known\":true}"),
@@ -217,17 +211,11 @@ fn response(status: u16, body: &'static str) -> Response<Full<Bytes>> {
 }
 
 impl Book {
-    fn receive(
-        &mut self,
-        path: &str,
-        key: Option<&str>,
-        body: &[u8],
-        now: Instant,
-    ) -> (Verdict, Option<String>) {
+    fn receive(&mut self, path: &str, key: Option<&str>, body: &[u8], now: Instant) -> Verdict {
         self.figures.requests += 1;
         let Some(key) = key else {
             self.figures.wrong += 1;
-            return (decide(Known::Other, None), Some("a request came without a key".into()));
+            return decide(Known::Other, None);
         };
         let digest = blake3::hash(body);
         let known = match self.seen.get(key) {
@@ -244,19 +232,13 @@ impl Book {
             let kept = verdict.keep || known == Known::Same;
             self.seen.insert(key.to_owned(), Seen { lead, digest, kept });
         }
-        self.count(known, mishap, verdict.keep && lead.is_some(), verdict.keep && lead.is_none());
-        let event = match mishap {
-            Some(mishap) => Some(mishap.told(lead.unwrap_or_default())),
-            None if verdict.keep => alert(body),
-            None => None,
-        };
-        (verdict, event)
+        self.count(known, mishap, verdict.keep && lead.is_some());
+        verdict
     }
 
-    fn count(&mut self, known: Known, mishap: Option<Mishap>, lead: bool, alert: bool) {
+    fn count(&mut self, known: Known, mishap: Option<Mishap>, lead: bool) {
         let figures = &mut self.figures;
         figures.leads += u64::from(lead);
-        figures.alerts += u64::from(alert);
         match known {
             Known::New => {}
             Known::Refused | Known::Same => figures.tried_again += 1,
@@ -269,28 +251,6 @@ impl Book {
             Some(Mishap::Slow) => figures.slow += 1,
         }
     }
-}
-
-impl Mishap {
-    fn told(self, lead: u32) -> String {
-        match self {
-            Self::Refuse => format!("the CRM refuses lead {lead}: 503"),
-            Self::LoseAnswer => format!("the CRM keeps lead {lead}, but its answer is lost"),
-            Self::Slow => format!("the CRM is slow with lead {lead}"),
-        }
-    }
-}
-
-/// What an alert says.
-fn alert(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Alert {
-        service: String,
-        up: bool,
-        reason: String,
-    }
-    let Alert { service, up, reason } = serde_json::from_slice(body).ok()?;
-    Some(format!("alert: {service} is {}: {reason}", if up { "up" } else { "down" }))
 }
 
 #[cfg(test)]

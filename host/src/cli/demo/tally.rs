@@ -1,204 +1,134 @@
-//! What came of what was sent, as far as its senders know.
+//! What senders know of what they sent.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::control::wire::Status;
+use crate::control::wire::Receipt;
 
-use super::{
-    receiver::Figures,
-    traffic::{Item, What},
-};
-
-/// Receipts that the percentiles are taken over.
-const LATENCIES: usize = 2_000;
-const EVENTS: usize = 6;
-
-/// One request's end.
-#[derive(Debug)]
-pub struct Answered {
-    pub item: Item,
-    pub came: Came,
-    pub took: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Came {
-    Receipt {
-        id: String,
-    },
-    /// The node said no: it has kept nothing.
-    Refusal {
-        why: String,
-    },
-    /// Nobody knows whether the node has kept it.
-    Nothing {
-        why: String,
-    },
-}
+use super::traffic::What;
 
 /// One message with a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
-    pub id: String,
+pub struct Receipted {
     pub what: What,
+    pub id: String,
+    pub epoch: u64,
+    /// Disks that had it.
+    pub durability: u8,
+    pub at: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tally {
-    begun: Instant,
-    sent: Vec<Sent>,
-    /// Without an answer.
-    unclear: Vec<What>,
-    refused: u64,
-    latencies_us: VecDeque<u64>,
-    events: VecDeque<String>,
+    pub sent: u64,
+    pub receipts: Vec<Receipted>,
+    /// Sent, and given up without a receipt: whether it is there nobody knows.
+    pub given_up: Vec<What>,
+    /// Tries that got no receipt: no answer, or "not now".
+    pub failed_tries: u64,
+    /// Of those, the last one's reason.
+    pub last_trouble: Option<String>,
 }
 
-/// All that is shown in one second; with `--json` just so.
-#[derive(Debug, Clone, Serialize)]
-pub struct Picture {
-    pub elapsed_s: u64,
-    /// Receipts given to the demo's own senders.
-    pub accepted: u64,
-    pub refused: u64,
-    pub unanswered: u64,
-    /// As the node counts: also what the schedule and other solutions sent. None if it did not say.
-    pub node: Option<NodeFigures>,
-    pub receiver: Figures,
-    pub receipt_p50_us: u64,
-    pub receipt_p99_us: u64,
-    #[serde(skip)]
-    pub events: Vec<String>,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Figures {
+    pub sent: u64,
+    pub receipts: u64,
+    pub on_two_disks: u64,
+    pub on_one_disk: u64,
+    pub failed_tries: u64,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct NodeFigures {
-    pub accepted: u64,
-    pub handled: u64,
-    pub queued: u64,
-    /// Rejected by a solution, in the dead letters.
-    pub rejected: u64,
-    pub delivered: u64,
-    pub deliveries_pending: u64,
-    pub deliveries_dead: u64,
-}
+/// Written by every sender, for a few lines and never across an await.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<Mutex<Tally>>);
 
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            begun: Instant::now(),
-            sent: Vec::new(),
-            unclear: Vec::new(),
-            refused: 0,
-            latencies_us: VecDeque::new(),
-            events: VecDeque::new(),
-        }
+impl Shared {
+    pub fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock().expect("whoever holds it does not panic")
     }
 }
 
 impl Tally {
-    pub fn take(&mut self, answered: Answered) {
-        let Answered { item, came, took } = answered;
-        match came {
-            Came::Receipt { id } => {
-                if self.latencies_us.len() == LATENCIES {
-                    self.latencies_us.pop_front();
-                }
-                self.latencies_us.push_back(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-                if matches!(item.what, What::Wrong { .. }) {
-                    self.event(&format!("sent {}, to be rejected", item.title));
-                }
-                self.sent.push(Sent { id, what: item.what });
-            }
-            Came::Refusal { why } => {
-                self.refused += 1;
-                self.event(&format!("the node refused {}: {why}", item.title));
-            }
-            Came::Nothing { why } => {
-                self.event(&format!("no answer for {}: {why}", item.title));
-                self.unclear.push(item.what);
-            }
-        }
+    pub fn receipt(&mut self, what: What, receipt: Receipt) {
+        let Receipt { id, epoch, durability, .. } = receipt;
+        self.receipts.push(Receipted { what, id, epoch, durability, at: Instant::now() });
     }
 
-    /// Something to be seen.
-    pub fn event(&mut self, text: &str) {
-        if self.events.len() == EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(format!("{:>4} s  {text}", self.begun.elapsed().as_secs()));
-    }
-
-    pub fn sent(&self) -> &[Sent] {
-        &self.sent
-    }
-
-    pub fn unclear(&self) -> &[What] {
-        &self.unclear
-    }
-
-    pub fn picture(&self, status: Option<&Status>, receiver: Figures) -> Picture {
+    pub fn figures(&self) -> Figures {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let mut latencies: Vec<u64> = self.latencies_us.iter().copied().collect();
-        latencies.sort_unstable();
-        Picture {
-            elapsed_s: self.begun.elapsed().as_secs(),
-            accepted: count(self.sent.len()),
-            refused: self.refused,
-            unanswered: count(self.unclear.len()),
-            node: status.map(|status| NodeFigures {
-                accepted: status.messages.accepted,
-                handled: status.messages.handled,
-                queued: status.messages.queued,
-                rejected: status.messages.dead,
-                delivered: status.deliveries.delivered,
-                deliveries_pending: status.deliveries.pending,
-                deliveries_dead: status.deliveries.dead,
-            }),
-            receiver,
-            receipt_p50_us: percentile(&latencies, 50),
-            receipt_p99_us: percentile(&latencies, 99),
-            events: self.events.iter().cloned().collect(),
+        let on_two = self.receipts.iter().filter(|receipt| receipt.durability >= 2).count();
+        Figures {
+            sent: self.sent,
+            receipts: count(self.receipts.len()),
+            on_two_disks: count(on_two),
+            on_one_disk: count(self.receipts.len() - on_two),
+            failed_tries: self.failed_tries,
         }
     }
-}
 
-/// Nearest rank; 0 of nothing.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+    /// When the first receipt of an epoch after this one came.
+    pub fn first_after(&self, epoch: u64) -> Option<Instant> {
+        self.receipts.iter().find(|receipt| receipt.epoch > epoch).map(|receipt| receipt.at)
+    }
+
+    /// How many receipts came in the last second.
+    pub fn rate(&self) -> usize {
+        let now = Instant::now();
+        let is_recent = |at: Instant| now.duration_since(at) < Duration::from_secs(1);
+        self.receipts.iter().rev().take_while(|receipt| is_recent(receipt.at)).count()
+    }
+
+    /// The longest time from `from` to `until` in which no receipt came.
+    pub fn longest_gap(&self, from: Instant, until: Instant) -> Duration {
+        let within = |at: &Instant| (from..until).contains(at);
+        let times = self.receipts.iter().map(|receipt| receipt.at).filter(within);
+        let mut before = from;
+        times.chain([until]).fold(Duration::ZERO, |longest, at| {
+            let gap = at.duration_since(before);
+            before = at;
+            longest.max(gap)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answered(came: Came, ms: u64) -> Answered {
-        let what = What::Lead { number: 1 };
-        let item = Item { what, body: String::new(), key: None, title: "Mara".into() };
-        Answered { item, came, took: Duration::from_millis(ms) }
+    fn tally(begun: Instant, receipts: &[(u64, u64, u8)]) -> Tally {
+        let receipts = receipts.iter().map(|&(ms, epoch, durability)| Receipted {
+            what: What::Lead { number: 1 },
+            id: ms.to_string(),
+            epoch,
+            durability,
+            at: begun + Duration::from_millis(ms),
+        });
+        Tally { receipts: receipts.collect(), ..Tally::default() }
     }
 
     #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let hundred: Vec<u64> = (1..=100).collect();
-        assert_eq!((percentile(&hundred, 50), percentile(&hundred, 99)), (50, 99));
-        assert_eq!((percentile(&[7], 50), percentile(&[7], 99), percentile(&[], 99)), (7, 7, 0));
+    fn gaps_are_measured_to_both_ends() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let tally = tally(begun, &[(100, 1, 2), (150, 1, 2), (450, 2, 1), (500, 2, 1)]);
+        let gap = |from, until| tally.longest_gap(at(from), at(until)).as_millis();
+        assert_eq!((gap(0, 600), gap(460, 600), gap(500, 1_000)), (300, 100, 500));
+        assert_eq!((gap(0, 40), gap(440, 460)), (40, 10));
     }
 
-    #[tokio::test]
-    async fn answers_are_told_apart() {
-        let mut tally = Tally::default();
-        tally.take(answered(Came::Receipt { id: "a".into() }, 3));
-        tally.take(answered(Came::Refusal { why: "429 queue-full".into() }, 1));
-        tally.take(answered(Came::Nothing { why: "broke".into() }, 1));
-        let picture = tally.picture(None, Figures::default());
-        assert_eq!((picture.accepted, picture.refused, picture.unanswered), (1, 1, 1));
-        assert_eq!(picture.receipt_p50_us, 3_000);
-        assert_eq!(picture.events.len(), 2);
-        assert_eq!(tally.unclear(), [What::Lead { number: 1 }]);
+    #[test]
+    fn receipts_are_counted_by_their_disks_and_found_by_their_epoch() {
+        let begun = Instant::now();
+        let tally = tally(begun, &[(100, 1, 2), (450, 2, 1), (500, 2, 2)]);
+        let Figures { receipts, on_two_disks, on_one_disk, .. } = tally.figures();
+        assert_eq!((receipts, on_two_disks, on_one_disk), (3, 2, 1));
+        assert_eq!(tally.first_after(1), Some(begun + Duration::from_millis(450)));
+        assert_eq!(tally.first_after(2), None);
     }
 }
