@@ -207,12 +207,12 @@ mod tests {
         assert_eq!(gate.wait(at(7), &|| {}), Ok(Durability::One));
         gate.need(Needs::Both);
         let writer = waiting(&gate, 8);
-        thread::sleep(Duration::from_millis(50));
+        while gate.look().waiting_since.is_none() {
+            thread::yield_now();
+        }
         gate.has(1, 8);
         gate.has(2, 7);
-        thread::sleep(Duration::from_millis(50));
         assert!(!writer.is_finished(), "of another epoch, and of an earlier frame");
-        assert!(gate.look().waiting_since.is_some());
         gate.has(2, 8);
         assert_eq!(writer.join().unwrap(), Ok(Durability::Two));
         assert_eq!((gate.look().shown, gate.look().waiting_since), (8, None));

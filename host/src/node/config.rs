@@ -292,6 +292,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "there are many keys")]
     #[test]
     fn a_configuration_that_says_everything() {
         let config = Config::parse(
