@@ -112,7 +112,8 @@ enum Action {
     /// Be sure that it is: if it only cannot be reached, both act until they meet. With a witness there are never two: it
     /// refuses while the other is primary or this node lacks something.
     #[command(after_help = "Examples:
-  tandem pair promote --node http://10.0.0.2:7400")]
+  tandem pair promote --node http://10.0.0.2:7400
+  tandem pair promote --node http://10.0.0.2:7400 --allow-data-loss")]
     Promote {
         /// Even if this node may lack messages that have receipts
         #[arg(long)]

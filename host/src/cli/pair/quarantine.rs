@@ -16,14 +16,39 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub enum Action {
     /// Show what there is
+    #[command(after_help = "Examples:
+  tandem pair quarantine list
+  tandem pair quarantine list --node http://10.0.0.1:7400 --json")]
     List,
+
     /// Show an entry's messages
-    Show { id: String },
-    /// Bring an entry's messages to the primary again; those that it has are not taken twice
-    Replay { id: String },
-    /// Delete an entry for good, with the store that it may hold
-    Discard {
+    #[command(after_help = "Examples:
+  tandem pair quarantine show ID
+  tandem pair quarantine show ID --json")]
+    Show {
+        /// As `list` shows it
         id: String,
+    },
+
+    /// Bring an entry's messages to the primary again
+    ///
+    /// Those that it has are not taken twice.
+    #[command(after_help = "Examples:
+  tandem pair quarantine replay ID
+  tandem pair quarantine replay ID --node http://10.0.0.1:7400")]
+    Replay {
+        /// As `list` shows it
+        id: String,
+    },
+
+    /// Delete an entry for good, with the store that it may hold
+    #[command(after_help = "Examples:
+  tandem pair quarantine discard ID --reason \"looked at\"
+  tandem pair quarantine discard ID --reason \"a test\" --node http://10.0.0.1:7400")]
+    Discard {
+        /// As `list` shows it
+        id: String,
+
         /// Why; it goes into the node's log
         #[arg(long)]
         reason: String,

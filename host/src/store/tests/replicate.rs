@@ -35,6 +35,8 @@ impl Line {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let chain = Mutex::new(from.journal_head().1);
         let line = Arc::new(Self { frames, chain, state, changed });
+        // As the other store says when it is linked.
+        line.tell(Ok(to.journal_head().0.seq));
         let (store, this) = (to.clone(), Arc::downgrade(&line));
         #[expect(clippy::disallowed_methods, reason = "the test's own")]
         tokio::spawn(async move {
