@@ -174,6 +174,13 @@ impl Session {
         Some(Beat { standing, head: last, shown, chain, content, is_ready })
     }
 
+    async fn say_beat(&self, sender: &mut LinkSender) -> Result<(), SessionError> {
+        match self.beat() {
+            Some(beat) => wire::say(sender, &Said::Beat(beat)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Says what there is to say: who this is, signs of life, answers, and, as the primary, its frames.
     async fn speak(
         self,
@@ -193,11 +200,16 @@ impl Session {
         let mut feed = feed::Feed::None;
         loop {
             let standing = posture.borrow_and_update().standing;
-            let as_what = (standing.role, standing.epoch);
             let outcome = async {
-                if told.replace(as_what) != Some(as_what) {
+                let before = told.replace(standing);
+                let is_same =
+                    |then: Standing| (then.role, then.epoch) == (standing.role, standing.epoch);
+                if !before.is_some_and(is_same) {
                     wire::say(&mut sender, &Said::Hello(Box::new(self.hello()))).await?;
                     feed = self.plan(standing, &introduced, &mut sender).await?;
+                } else if before != Some(standing) {
+                    // At once: a standby that does not know that it is in sync cannot take over.
+                    self.say_beat(&mut sender).await?;
                 }
                 sender.flush().await?;
                 tokio::select! {
@@ -207,11 +219,7 @@ impl Session {
                         let said = if again { Said::Hello(Box::new(self.hello())) } else { said };
                         wire::say(&mut sender, &said).await?;
                     }
-                    Ok(()) = posture.changed() => {
-                        if let Some(beat) = self.beat() {
-                            wire::say(&mut sender, &Said::Beat(beat)).await?;
-                        }
-                    }
+                    Ok(()) = posture.changed() => {}
                     Ok(()) = wanted.changed() => {
                         let key = *wanted.borrow_and_update();
                         self.give_segment(key, &mut sender).await?;
@@ -220,9 +228,7 @@ impl Session {
                         feed = self.plan(standing, &introduced, &mut sender).await?;
                     }
                     _ = beats.tick() => {
-                        if let Some(beat) = self.beat() {
-                            wire::say(&mut sender, &Said::Beat(beat)).await?;
-                        }
+                        self.say_beat(&mut sender).await?;
                         if standing.role == Role::Standby && is_led(&introduced) {
                             self.bring(&mut sender, &mut brought).await?;
                             self.ask_for_segment(&mut sender, &mut looked).await?;

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use super::pins;
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 const DIAL: Duration = Duration::from_secs(2);
 /// How long asking whether the other's process is there may take.
 const PROBE: Duration = Duration::from_millis(500);
+/// The failover server dials; after this long without a link the main server does, too: the other may look for it in the
+/// wrong place, or believe to be the main server.
+const LATE: Duration = Duration::from_secs(5);
 /// Between two attempts to make a link.
 const DIAL_PAUSE: Duration = Duration::from_millis(20);
 const DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -93,8 +96,9 @@ impl Links {
         pause: &mut Duration,
         told: &mut String,
     ) -> Link {
+        let late = Instant::now() + LATE;
         loop {
-            if self.config.main {
+            if self.config.main && Instant::now() < late {
                 tokio::select! {
                     arrival = acceptor.accept() => {
                         if let Some(link) = self.welcome(arrival).await {
@@ -110,7 +114,11 @@ impl Links {
                 continue;
             }
             tokio::select! {
-                arrival = acceptor.accept() => drop(self.welcome(arrival).await),
+                arrival = acceptor.accept() => {
+                    if let Some(link) = self.welcome(arrival).await {
+                        return link;
+                    }
+                }
                 link = self.dial(told) => {
                     if let Some(link) = link {
                         return link;
