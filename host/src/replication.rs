@@ -46,7 +46,6 @@ const WAITING: usize = 64;
 pub struct Own {
     pub pair: PairId,
     pub store: StoreId,
-    pub run: u64,
     pub is_main: bool,
     pub hooks: String,
     /// Between two signs of life.
@@ -57,7 +56,6 @@ pub struct Own {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Posture {
     pub standing: Standing,
-    pub is_ready: bool,
 }
 
 /// All that a session works with.
@@ -82,7 +80,6 @@ pub struct Session {
 pub struct Seen {
     pub hello: Hello,
     pub from: Option<IpAddr>,
-    pub at: Instant,
 }
 
 impl Seen {
@@ -124,13 +121,17 @@ impl Session {
     /// Until the link ends. Always says [`Heard::Down`] at last, without knowing whether the process is gone.
     pub async fn run(self, link: Link) -> SessionError {
         let (sender, receiver) = link.split(MESSAGE_MAX);
-        let (gate, store) = (self.gate.clone(), self.store.clone());
-        let heard = self.heard.clone();
+        let session = self.clone();
         let ended = self.talk(sender, receiver).await;
-        gate.lost();
-        store.keep_after(u64::MAX);
-        heard.send(Heard::Down { gone: false }).await.ok();
+        session.end().await;
         ended
+    }
+
+    /// There is no link any more: what the other node has is not known, and nothing is kept for it.
+    pub async fn end(&self) {
+        self.gate.lost();
+        self.store.keep_after(u64::MAX);
+        self.heard.send(Heard::Down { gone: false }).await.ok();
     }
 
     async fn talk(self, sender: LinkSender, receiver: LinkReceiver) -> SessionError {
@@ -151,7 +152,6 @@ impl Session {
             frames: frame::VERSION,
             pair: self.own.pair,
             store: self.own.store,
-            run: self.own.run,
             is_main: self.own.is_main,
             hooks: self.own.hooks.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -167,11 +167,11 @@ impl Session {
             return None;
         }
         let head = self.store.read().and_then(|snapshot| snapshot.head()).ok()?;
-        let Posture { standing, is_ready } = *self.posture.borrow();
+        let Posture { standing } = *self.posture.borrow();
         let shown = head.position.seq;
         let content = head.content.to_bytes();
         let (chain, last) = (head.chain, self.store.journal_head().0);
-        Some(Beat { standing, head: last, shown, chain, content, is_ready })
+        Some(Beat { standing, head: last, shown, chain, content })
     }
 
     async fn say_beat(&self, sender: &mut LinkSender) -> Result<(), SessionError> {
@@ -265,9 +265,9 @@ impl Session {
         sender: &mut LinkSender,
         brought: &mut Option<String>,
     ) -> Result<(), SessionError> {
-        if let Some((name, messages)) = self.quarantine.pending()?
-            && brought.as_ref() != Some(&name)
-        {
+        let pending = self.quarantine.pending()?;
+        if let Some(name) = pending.filter(|name| brought.as_ref() != Some(name)) {
+            let messages = self.quarantine.packed(&name)?;
             wire::recovered(sender, &name, &messages).await?;
             *brought = Some(name);
         }

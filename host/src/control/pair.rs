@@ -16,7 +16,7 @@ use super::{Body, Shared, wire};
 use crate::{
     model::pair::{InSync, Role},
     net::problem::Problem,
-    replication::{Quarantine, Report, Seen},
+    replication::{Quarantine, Seen},
     takeover::{
         View,
         step::{Event, Handover, Phase, Sync},
@@ -224,12 +224,7 @@ pub(super) async fn quarantine(State(house): Shared) -> Result<Json<wire::Quaran
          is in the folder of each entry."
             .to_owned()
     });
-    Ok(Json(wire::Quarantine { entries: reports.into_iter().map(entry).collect(), warning }))
-}
-
-fn entry(report: Report) -> wire::QuarantineEntry {
-    let Report { id, time_ms, why, common, messages, settled, fates } = report;
-    wire::QuarantineEntry { id, time_ms, why, common, messages, settled, fates }
+    Ok(Json(wire::Quarantine { entries: reports, warning }))
 }
 
 /// One entry, with its messages.
@@ -246,7 +241,7 @@ pub(super) async fn quarantined(
         time_ms: recovered.message.time_ms,
         bytes: recovered.message.body.len() as u64,
     });
-    Ok(Json(wire::Quarantined { entry: entry(report), messages: messages.collect() }))
+    Ok(Json(wire::Quarantined { report, messages: messages.collect() }))
 }
 
 /// Brings the messages to the primary again.

@@ -1,10 +1,8 @@
 //! The JSON of `/api/v1`, apart from the types it shows. Times are Unix milliseconds, sizes bytes.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::model::clock::UnixMs;
+use crate::{model::clock::UnixMs, replication::Report};
 
 /// `202` of `POST /hooks/…`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -389,29 +387,14 @@ pub struct Switched {
 /// What one node had accepted and the other may never have had.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Quarantine {
-    pub entries: Vec<QuarantineEntry>,
+    pub entries: Vec<Report>,
     pub warning: Option<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub struct QuarantineEntry {
-    pub id: String,
-    pub time_ms: UnixMs,
-    pub why: String,
-    /// The last frame that both nodes have for certain.
-    pub common: u64,
-    /// By solution.
-    pub messages: BTreeMap<String, u64>,
-    /// Whether the primary has them.
-    pub settled: bool,
-    /// `taken`, `known`, `sent-again` or `no-solution`, and how many.
-    pub fates: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Quarantined {
     #[serde(flatten)]
-    pub entry: QuarantineEntry,
+    pub report: Report,
     pub messages: Vec<QuarantinedMessage>,
 }
 

@@ -158,6 +158,16 @@ impl Webhooks {
         Ok(if receipt.is_duplicate { receipt::duplicate(response) } else { response })
     }
 
+    /// A message's body that another node will check: room for it here, and all of it in time.
+    pub async fn hold<B: Incoming>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+    ) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
+        let room = self.room(headers, BODY_BYTES_MAX).await?;
+        Ok((receive(body, BODY_BYTES_MAX, self.body_timeout).await?, room))
+    }
+
     async fn keep(
         &self,
         solution: Name,
@@ -319,7 +329,12 @@ fn too_large(max_body: u64) -> Problem {
     )
 }
 
-async fn receive(body: impl Incoming, max_body: u64, timeout: Duration) -> Result<Bytes, Problem> {
+/// All of a body, if it is not too long and comes in time.
+pub async fn receive(
+    body: impl Incoming,
+    max_body: u64,
+    timeout: Duration,
+) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }

@@ -37,8 +37,6 @@ pub enum Role {
     Standby,
     /// Finds out which of the two it is; it does neither meanwhile.
     Starting,
-    /// Must not act: another is primary, or may be. It does nothing until it has found out.
-    Fenced,
 }
 
 /// Which stores have everything that was acknowledged.
@@ -219,7 +217,6 @@ impl Role {
             Self::Primary => "primary",
             Self::Standby => "standby",
             Self::Starting => "starting",
-            Self::Fenced => "fenced",
         }
     }
 }

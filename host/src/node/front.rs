@@ -12,7 +12,7 @@ use axum::{
     },
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Either, Full, Limited};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -23,7 +23,10 @@ use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{SemaphorePermit, watch},
+    time::Instant,
+};
 use tower_service::Service as _;
 
 use super::pair::Pair;
@@ -47,8 +50,9 @@ const HOLD: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(90);
 /// For an answer that is on its way when this node takes over.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
-/// A body that is passed on.
+/// An operator's body that is passed on: it may hold a component.
 const BODY_MAX: u64 = limits::BODY_BYTES_MAX * 8;
+const BODY_WAIT: Duration = Duration::from_mins(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type Came = Either<Incoming, Full<Bytes>>;
@@ -115,6 +119,8 @@ impl Front {
     ) -> Result<Answer, Problem> {
         let until = Instant::now() + HOLD;
         let is_forwarded = request.headers().contains_key(&FORWARDED);
+        let webhooks = self.webhooks.clone();
+        let mut room = None;
         let (mut view, mut seen, mut serving) =
             (pair.view.clone(), pair.seen.clone(), pair.serving.clone());
         loop {
@@ -131,6 +137,9 @@ impl Front {
             let primary = seen.borrow_and_update().as_ref().and_then(Seen::hooks);
             let is_there = is_led(&view.borrow_and_update());
             if let (Some(primary), true, false) = (primary, is_there, is_forwarded) {
+                if let Either::Left(_) = request.body() {
+                    (request, room) = collect(&webhooks, request).await?;
+                }
                 let (again, why) = match self.pass_on(request, &primary, view.clone()).await? {
                     Passed::Answered(answer) => return Ok(answer),
                     Passed::NotReached { request, why } => (request, why),
@@ -147,6 +156,7 @@ impl Front {
                 }
             };
             if tokio::time::timeout_at(until, changed).await.is_err() {
+                drop(room);
                 return Err(not_primary(StatusCode::SERVICE_UNAVAILABLE));
             }
         }
@@ -159,11 +169,8 @@ impl Front {
         mut view: watch::Receiver<View>,
     ) -> Result<Passed, Problem> {
         let (mut head, body) = request.into_parts();
-        let most = usize::try_from(BODY_MAX).unwrap_or(usize::MAX);
-        let body = Limited::new(body, most).collect().await.map_err(|error| {
-            let detail =
-                format!("the body did not come, or has more than {BODY_MAX} bytes: {error}");
-            Problem::new(StatusCode::BAD_REQUEST, "body-broken", detail)
+        let body = body.collect().await.map_err(|error| {
+            Problem::bad_request("body-cut-off", format!("the body did not arrive whole: {error}"))
         })?;
         let body = body.to_bytes();
         let unreachable = |error: String| {
@@ -210,6 +217,22 @@ impl Front {
             Err(_) => Err(unknown("does not answer".to_owned())),
         }
     }
+}
+
+/// A request with all of its body here, so that it can be passed on, and again. Messages find room as they do on the
+/// primary; the permit is for as long as the body is held.
+async fn collect(
+    webhooks: &Webhooks,
+    request: Request<Came>,
+) -> Result<(Request<Came>, Option<SemaphorePermit<'_>>), Problem> {
+    let (head, body) = request.into_parts();
+    let (body, room) = if head.uri.path().starts_with(webhook::PREFIX) {
+        let (body, room) = webhooks.hold(&head.headers, body).await?;
+        (body, Some(room))
+    } else {
+        (webhook::receive(body, BODY_MAX, BODY_WAIT).await?, None)
+    };
+    Ok((Request::from_parts(head, Either::Right(Full::new(body))), room))
 }
 
 fn not_primary(status: StatusCode) -> Problem {

@@ -107,7 +107,7 @@ fn policy(config: &config::Pair) -> String {
         (None, WithoutWitness::Act) => format!(
             "the standby takes over after {silence:?} of silence, at once after a crash; without a witness both nodes act while only the link between them is cut"
         ),
-        (None, WithoutWitness::AcceptOnly | WithoutWitness::Manual) => {
+        (None, WithoutWitness::Manual) => {
             "the standby takes over when an operator says so (`tandem pair promote`)".to_owned()
         }
     };
@@ -203,7 +203,6 @@ fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -
     Own {
         pair,
         store,
-        run: rand::random(),
         is_main: config.main,
         hooks: config.advertise.clone().unwrap_or_else(|| format!(":{}", hooks.port())),
         interval: config.interval,
@@ -293,7 +292,7 @@ fn rules(config: &config::Pair, me: StoreId) -> Rules {
 }
 
 fn posture_of(view: &View) -> Posture {
-    Posture { standing: view.standing(), is_ready: true }
+    Posture { standing: view.standing() }
 }
 
 fn pins(folder: &PairFolder) -> Vec<Fingerprint> {

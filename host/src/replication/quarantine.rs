@@ -23,7 +23,10 @@ use serde::{Deserialize, Serialize};
 use super::recover;
 
 use crate::{
-    model::clock::{Clock, UnixMs},
+    model::{
+        clock::{Clock, UnixMs},
+        position::Position,
+    },
     store::{
         Store,
         recover::{self as recovered, Fate, Recovered},
@@ -34,6 +37,7 @@ const FOLDER: &str = "quarantine";
 const REPORT: &str = "report.json";
 const MESSAGES: &str = "messages";
 const FRAME: &str = "frame";
+const STORE: [&str; 2] = ["store.redb", "store.journal"];
 
 /// What lies in one of its folders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,8 @@ pub struct Report {
     pub why: String,
     /// The last frame that both nodes have for certain.
     pub common: u64,
+    /// The last frame of this node.
+    pub last: Position,
     /// Messages from outside after it, by solution.
     pub messages: BTreeMap<String, u64>,
     /// Whether the primary has answered.
@@ -52,8 +58,8 @@ pub struct Report {
     pub fates: BTreeMap<String, u64>,
 }
 
-#[derive(Debug)]
 /// The quarantine of one node.
+#[derive(Debug)]
 pub struct Quarantine {
     dir: PathBuf,
     store: Store,
@@ -105,6 +111,7 @@ impl Quarantine {
             time_ms: self.clock.now_ms(),
             why: why.to_owned(),
             common,
+            last: self.store.journal_head().0,
             messages: by_solution.map(|(name, count)| (name.to_string(), count)).collect(),
             settled: messages.is_empty(),
             fates: BTreeMap::new(),
@@ -139,11 +146,17 @@ impl Quarantine {
 
     /// All of the store, which is about to be replaced; after frame `common` the other node has nothing of it. Blocks.
     pub(super) fn take_store(&self, common: u64) -> io::Result<()> {
+        let last = self.store.journal_head().0;
+        let is_here = |report: &Report| report.last == last && self.has_store(&report.id);
+        if self.list()?.iter().any(is_here) {
+            // The link broke before the other's rows were here.
+            return Ok(());
+        }
         let messages = self.store.accepted_after(common).map_err(io::Error::other)?;
         let why = "both nodes were primary while they did not hear of each other; the other's rows hold now";
         let from = self.store.path().parent().unwrap_or(Path::new("."));
         self.keep(why, common, &messages, |folder| {
-            for name in ["store.redb", "store.journal"] {
+            for name in STORE {
                 fs::copy(from.join(name), folder.join(name))?;
                 fs::File::open(folder.join(name))?.sync_all()?;
             }
@@ -151,16 +164,19 @@ impl Quarantine {
         })
     }
 
-    /// Messages that the primary is to be brought: which, and they packed.
-    pub fn pending(&self) -> io::Result<Option<(String, Bytes)>> {
+    /// Whose messages the primary is to be brought next.
+    pub fn pending(&self) -> io::Result<Option<String>> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.is_none() {
             let open = self.list()?.into_iter().filter(|report| !report.settled);
             *pending = Some(open.map(|report| report.id).collect());
         }
-        let Some(id) = pending.as_ref().and_then(|ids| ids.first()) else { return Ok(None) };
-        let messages = fs::read(self.dir.join(id).join(MESSAGES))?;
-        Ok(Some((id.clone(), messages.into())))
+        Ok(pending.as_ref().and_then(|ids| ids.first()).cloned())
+    }
+
+    /// The messages of one folder, packed.
+    pub fn packed(&self, id: &str) -> io::Result<Bytes> {
+        Ok(fs::read(self.dir.join(id).join(MESSAGES))?.into())
     }
 
     /// The primary has them.
@@ -178,6 +194,10 @@ impl Quarantine {
         Ok(())
     }
 
+    fn has_store(&self, id: &str) -> bool {
+        STORE.iter().all(|name| self.dir.join(id).join(name).exists())
+    }
+
     fn look_again(&self) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -189,7 +209,7 @@ impl Quarantine {
     /// The messages in one folder, if there is one of that name.
     pub fn messages(&self, id: &str) -> io::Result<Option<(Report, Vec<Recovered>)>> {
         let Some(report) = self.get(id)? else { return Ok(None) };
-        let packed = fs::read(self.dir.join(id).join(MESSAGES))?;
+        let packed = self.packed(id)?;
         Ok(Some((report, recovered::unpack(&packed).map_err(io::Error::other)?)))
     }
 
@@ -212,7 +232,8 @@ impl Quarantine {
 
     /// Takes in here what is pending, because this node is primary itself.
     pub async fn take_in(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        while let Some((id, packed)) = self.pending()? {
+        while let Some(id) = self.pending()? {
+            let packed = self.packed(&id)?;
             let fates = recover(&self.store, recovered::unpack(&packed)?).await?;
             self.settle(&id, &fates)?;
         }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::Instant,
 };
 
 use super::{Seen, Session, SessionError, wire};
@@ -114,8 +113,7 @@ impl Hearing {
                 }
                 self.tell(Heard::Hello(hello.clone())).await;
                 let Session { seen, from, .. } = &self.session;
-                let hello_seen = Seen { hello: (*hello).clone(), from: *from, at: Instant::now() };
-                seen.send_replace(Some(hello_seen));
+                seen.send_replace(Some(Seen { hello: (*hello).clone(), from: *from }));
                 self.introduce.send_replace(Some(*hello));
             }
             Said::Beat(beat) => {
@@ -132,8 +130,10 @@ impl Hearing {
             Said::Cut { epoch } if !self.obeys(epoch).await => {}
             Said::Rows { epoch, .. } if !self.obeys(epoch).await => self.rows_of = None,
             Said::Cut { .. } => {
-                if let Some(frame) = self.session.store.cut_last().await? {
+                // Set aside first: whatever happens then, it is somewhere.
+                if let Some(frame) = self.session.store.unshown()? {
                     self.session.quarantine.take_frame(&frame)?;
+                    self.session.store.cut_last().await?;
                 }
                 // Introduces itself again, by where the journal ends now.
                 let again = Said::Hello(Box::new(self.session.hello()));
@@ -225,7 +225,7 @@ impl Hearing {
             let theirs = Content::from_bytes(beat.content);
             tracing::error!(
                 position = %head.position, ours = %head.content, %theirs,
-                "the stores differ although their journals do not: run `tandem verify` on both"
+                "the stores differ although their journals do not: stop the standby, and move its folder away but for `pair`, so that it gets everything anew"
             );
         }
         Ok(())

@@ -64,6 +64,14 @@ impl Store {
         self.order(|then| Order::Take { frames, shown, then }).await
     }
 
+    /// The last frame, if it is not shown.
+    pub fn unshown(&self) -> Result<Option<Bytes>, ReadError> {
+        let shown = self.read()?.head()?.position;
+        let (last, _) = self.journal_head();
+        let frame = (last.seq > shown.seq).then(|| self.frame(last.seq)).transpose();
+        Ok(frame.map_err(redb::StorageError::from)?.flatten())
+    }
+
     /// Takes the last frame back, if it is not shown, and hands it over.
     pub async fn cut_last(&self) -> Result<Option<Bytes>, OrderError> {
         self.order(|then| Order::Cut { then }).await

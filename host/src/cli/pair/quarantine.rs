@@ -10,7 +10,8 @@ use crate::{
         quantity::{moment, size},
         table::{Cell, Table},
     },
-    control::wire::{Discard, Quarantine, QuarantineEntry, Quarantined},
+    control::wire::{Discard, Quarantine, Quarantined},
+    replication::Report,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -112,7 +113,7 @@ fn list(quarantine: &Quarantine, output: Output) -> Result<(), Failure> {
 }
 
 fn show(quarantined: &Quarantined, output: Output) -> Result<(), Failure> {
-    let QuarantineEntry { why, common, .. } = &quarantined.entry;
+    let Report { why, common, .. } = &quarantined.report;
     output.note(format_args!("{why}; both nodes have all up to frame {common}."));
     let mut table = Table::new(&["MESSAGE", "SOLUTION", "SOURCE", "TIME", "SIZE"]);
     for message in &quarantined.messages {

@@ -17,8 +17,6 @@ pub struct Hello {
     pub frames: u8,
     pub pair: PairId,
     pub store: StoreId,
-    /// Another for each start of a node.
-    pub run: u64,
     pub is_main: bool,
     /// Where its web hooks are, as `host:port`; without a host it is where the link comes from.
     pub hooks: String,
@@ -57,8 +55,6 @@ pub struct Beat {
     pub chain: Chain,
     /// The content hash there.
     pub content: [u8; 16],
-    /// Why it could not take over, if so.
-    pub is_ready: bool,
 }
 
 /// What was heard of the other node.

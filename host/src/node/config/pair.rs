@@ -64,8 +64,6 @@ pub enum Witness {
 pub enum WithoutWitness {
     /// It takes over. If the primary lives and only the link is cut, both act until they meet.
     Act,
-    /// It takes messages in, and handles them only once an operator says so or the primary is back.
-    AcceptOnly,
     /// It waits for an operator.
     Manual,
 }
@@ -122,11 +120,7 @@ pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
 }
 
 fn read_without_witness(table: &mut Table<'_>) -> WithoutWitness {
-    let words = [
-        ("act", WithoutWitness::Act),
-        ("accept-only", WithoutWitness::AcceptOnly),
-        ("manual", WithoutWitness::Manual),
-    ];
+    let words = [("act", WithoutWitness::Act), ("manual", WithoutWitness::Manual)];
     table.one_of("without_witness", &words).unwrap_or(WithoutWitness::Act)
 }
 

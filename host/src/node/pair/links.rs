@@ -80,8 +80,7 @@ impl Links {
                 }
                 arrival = acceptor.accept() => {
                     if let Some(newer) = self.welcome(arrival).await {
-                        self.session.gate.lost();
-                        self.session.heard.send(Heard::Down { gone: false }).await.ok();
+                        self.session.end().await;
                         return Some(newer);
                     }
                 }

@@ -108,6 +108,10 @@ impl Writer {
                 };
                 self.show_waiting(shown)?;
             }
+            Order::Cut { then } if self.leading.is_some() => {
+                let why = "this node leads and takes nothing back";
+                then.send(Err(OrderError::Refused(why.to_owned()))).ok();
+            }
             Order::Cut { then } => {
                 let cut = self.waiting.pop_back().map(|last| {
                     lock(&self.journal).cut_last(last.before);
@@ -234,8 +238,8 @@ impl Writer {
         self.show(txn, last.0, last.1)
     }
 
-    #[expect(clippy::await_holding_invalid_type, reason = "this thread is the one writer")]
     /// Takes over another node's rows, in one transaction: until it is complete, its own are shown.
+    #[expect(clippy::await_holding_invalid_type, reason = "this thread is the one writer")]
     async fn install(
         &mut self,
         mut parts: mpsc::Receiver<Installing>,

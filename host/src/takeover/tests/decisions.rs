@@ -33,7 +33,6 @@ fn hello(from: usize, standing: Standing) -> Event {
         frames: 1,
         pair: PairId::default(),
         store: STORES[from],
-        run: 1,
         is_main: from == 0,
         hooks: String::new(),
         program: String::new(),

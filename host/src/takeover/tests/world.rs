@@ -265,14 +265,8 @@ impl World {
                 let node = &self.nodes[n];
                 let head = node.store.tip_at(node.store.log.len()).position;
                 let (standing, shown) = (node.posture, node.store.shown as u64);
-                let beat = Beat {
-                    standing,
-                    head,
-                    shown,
-                    chain: Chain::default(),
-                    content: [0; 16],
-                    is_ready: true,
-                };
+                let beat =
+                    Beat { standing, head, shown, chain: Chain::default(), content: [0; 16] };
                 self.say(n, Message::Beat(beat));
             }
             Move::Receive(n) => {
@@ -464,7 +458,6 @@ impl World {
             frames: 1,
             pair: PairId::default(),
             store: STORES[n],
-            run: u64::from(node.run),
             is_main: n == 0,
             hooks: String::new(),
             program: String::new(),
