@@ -222,20 +222,28 @@ impl NodeUnderTest {
         self.api(&format!("messages/{id}"))
     }
 
+    /// The same, where the node may not have it yet: a standby shows a message a moment after its receipt.
+    #[track_caller]
+    fn find_message(&self, id: &str) -> Option<Value> {
+        let answer = self.call("GET", &format!("messages/{id}"), None);
+        (answer.status != 404).then(|| answer.expect(200).json())
+    }
+
     /// Waits until the message is `done` or `dead` (or what is asked for), and gives its life.
     #[track_caller]
     pub fn wait_for_status(&self, id: &str, status: &str) -> Value {
-        wait_for(&format!("message {id} is {status}: {:#}", self.message(id)), || {
-            Some(self.message(id)).filter(|message| message["status"] == status)
+        wait_for(&format!("message {id} is {status}: {:#?}", self.find_message(id)), || {
+            self.find_message(id).filter(|message| message["status"] == status)
         })
     }
 
     /// Waits until the message's delivery `index` is `pending`, `delivered` or `dead`, and gives the message.
     #[track_caller]
     pub fn wait_for_delivery(&self, id: &str, index: usize, status: &str) -> Value {
-        wait_for(&format!("delivery {index} of {id} is {status}: {:#}", self.message(id)), || {
-            Some(self.message(id))
-                .filter(|message| message["deliveries"][index]["status"] == status)
+        let what = format!("delivery {index} of {id} is {status}: {:#?}", self.find_message(id));
+        wait_for(&what, || {
+            let message = self.find_message(id)?;
+            (message["deliveries"][index]["status"] == status).then_some(message)
         })
     }
 
