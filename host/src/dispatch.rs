@@ -110,7 +110,16 @@ impl Dispatch {
         }
         let workers = self.workers.clone();
         // Handlers that run are given the time to finish; what they did is settled.
-        tokio::task::spawn_blocking(move || workers.stop()).await.ok();
+        tokio::task::spawn_blocking(move || {
+            workers.stop();
+            self.lanes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+                .for_each(|l| l.end());
+        })
+        .await
+        .ok();
     }
 
     /// Why a solution handles nothing on this node although messages wait, if so.

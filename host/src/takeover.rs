@@ -17,7 +17,11 @@ use crate::{
         Ask, Record,
         talk::{Heard, Standing},
     },
-    store::{Store, SubmitError, change::epoch::BeginEpoch, replicate::OrderError},
+    store::{
+        Change, Store, SubmitError,
+        change::epoch::{BeginEpoch, Nothing},
+        replicate::OrderError,
+    },
 };
 
 mod kept;
@@ -165,7 +169,8 @@ impl Takeover {
                 self.store.follow().await?;
             }
             Action::Drain => drop(self.stages.send_replace(Stages::Draining)),
-            Action::Resume => drop(self.stages.send_replace(Stages::On(state.standing().epoch))),
+            Action::Confirm(epoch) => self.confirm(epoch, Nothing),
+            Action::Serve(epoch) => drop(self.stages.send_replace(Stages::On(epoch))),
             Action::Told(told) => tell(&told),
         }
         Ok(None)
@@ -189,17 +194,22 @@ impl Takeover {
         let head = self.store.journal_head().0.seq;
         self.gate.begin(epoch, head);
         self.store.lead(epoch, Some(self.gate.clone())).await?;
-        let (store, owner) = (self.store.clone(), self.rules.me);
+        self.confirm(epoch, BeginEpoch { owner: self.rules.me });
+        Ok(())
+    }
+
+    /// Reports when the change shows, and so all before it: what reads the store sees all that it rests on.
+    fn confirm<C: Change>(&mut self, epoch: u64, change: C) {
+        let store = self.store.clone();
         // It may have to wait for the other node, and that for this driver.
         self.waits.spawn(async move {
-            match store.submit(BeginEpoch { owner }).await {
-                Ok(_) | Err(SubmitError::NotPrimary) => {}
+            match store.submit(change).await {
+                Ok(_) => return Event::Shows(epoch),
+                Err(SubmitError::NotPrimary) => {}
                 Err(error) => tracing::error!(%error, "the epoch's beginning was not kept"),
             }
             Event::Tick
         });
-        self.stages.send_replace(Stages::On(epoch));
-        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     DEADLINE, NodeUnderTest, PairUnderTest, Receiver, Request, Response, Side, Solution,
     audit::{self, messages, wait_until_idle},
     node::text,
-    wait::wait_until,
+    wait::{wait_or_say, wait_until},
 };
 
 /// Senders at a time; half of them give each message an idempotency key and do not rest until it has a receipt.
@@ -272,6 +272,7 @@ impl Traffic {
     #[expect(clippy::print_stderr, reason = "what a run was worth")]
     pub fn audit(&self, pair: &PairUnderTest) {
         let primary = pair.node(pair.wait_in_sync());
+        wait_until_nothing_is_aside(pair);
         wait_until_idle(primary);
         pair.wait_even();
         let got = self.got();
@@ -289,14 +290,27 @@ impl Traffic {
     }
 }
 
-/// Both nodes show the same, and have not found themselves different meanwhile.
+/// Waits until the primary has answered for all that was set aside.
+fn wait_until_nothing_is_aside(pair: &PairUnderTest) {
+    wait_until("what was set aside is with the primary", || {
+        Side::BOTH.iter().all(|&side| {
+            let entries = pair.node(side).api("pair/quarantine");
+            let entries = entries["entries"].as_array().expect("it lists entries");
+            entries.iter().all(|entry| entry["settled"] == true)
+        })
+    });
+}
+
+/// Both nodes show the same, a standby a moment later, and have not found themselves different meanwhile.
 fn assert_alike(pair: &PairUnderTest) {
-    let primary = shown(pair.node(Side::Main));
-    let standby = shown(pair.node(Side::Failover));
-    for (one, other) in primary.iter().zip(&standby) {
-        assert_eq!(one, other, "the nodes show different things");
-    }
-    assert_eq!(primary.len(), standby.len(), "one node shows more than the other");
+    wait_or_say("both nodes show the same", || {
+        let [main, failover] = Side::BOTH.map(|side| shown(pair.node(side)));
+        if main == failover {
+            return Ok(());
+        }
+        let differ = main.iter().zip(&failover).find(|(one, other)| one != other);
+        Err(format!("({} and {}): {differ:#?}", main.len(), failover.len()))
+    });
     for side in Side::BOTH {
         let log = pair.node(side).log();
         for bad in ["the stores differ", "panicked", "roles cannot be decided"] {

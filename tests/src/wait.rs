@@ -10,14 +10,20 @@ pub const DEADLINE: Duration = Duration::from_mins(1);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Looks until there is something; panics with `what` at the deadline.
-#[expect(clippy::disallowed_methods, reason = "between two looks at a state, with a deadline")]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    wait_or_say(what, || look().ok_or_else(String::new))
+}
+
+/// The same; at the deadline also with what the last look came to.
+#[expect(clippy::disallowed_methods, reason = "between two looks at a state, with a deadline")]
+pub fn wait_or_say<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < DEADLINE, "waited {DEADLINE:?} for this: {what}");
+        let why = match look() {
+            Ok(found) => return found,
+            Err(why) => why,
+        };
+        assert!(began.elapsed() < DEADLINE, "waited {DEADLINE:?} for this: {what} {why}");
         thread::sleep(BETWEEN_LOOKS);
     }
 }

@@ -93,8 +93,8 @@ pub(super) struct Lane {
     durable: AtomicU64,
     // Locks are taken in this order: submitting, sequenced, then one of the others. Each but `sequenced` (for a stale
     // attempt's last run) and `submitting` (while the store's queue is full) is held for moments.
-    /// Batches go to the store in the order in which they were sequenced.
-    submitting: Mutex<()>,
+    /// Batches go to the store in the order in which they were sequenced, until the lane has ended.
+    submitting: Mutex<Submitting>,
     sequenced: Mutex<Sequenced>,
     queue: Mutex<Queue>,
     pending: RwLock<Pending>,
@@ -103,6 +103,11 @@ pub(super) struct Lane {
     loaded: Mutex<Option<Loaded>>,
     held: Mutex<Option<Held>>,
     condition: Mutex<Option<String>>,
+}
+
+#[derive(Default)]
+struct Submitting {
+    has_ended: bool,
 }
 
 /// Attempts whose place in the order is fixed, but that were not handed to the store yet.
@@ -566,9 +571,17 @@ impl Lane {
         *lock(&self.condition) = Some(why);
     }
 
+    /// Nothing more goes to the store: a handler that runs for too long must not come between those of the next term.
+    pub fn end(&self) {
+        lock(&self.submitting).has_ended = true;
+    }
+
     /// Hands what is sequenced to the store, in order.
     fn flush(&self) {
-        let _in_order = lock(&self.submitting);
+        let in_order = lock(&self.submitting);
+        if in_order.has_ended {
+            return;
+        }
         let (settle, batch, room) = {
             let mut sequenced = lock(&self.sequenced);
             if sequenced.attempts.is_empty() {

@@ -64,6 +64,8 @@ pub enum Event {
     Heard(Heard),
     /// What the record is now; an error: nobody answered.
     Recorded(Result<Option<Record>, ()>),
+    /// All that the journal had when it was asked shows, in that epoch.
+    Shows(u64),
     /// The stages have stopped, as was asked.
     Stopped,
     /// An operator wants the roles exchanged.
@@ -82,14 +84,16 @@ pub enum Action {
     Ask(Ask),
     /// What a frame needs before it shows.
     Need(Need),
-    /// Make frames in that epoch, then start the stages.
+    /// Make frames in that epoch, and report when its first one shows.
     Lead(u64),
+    /// Report when all shows that is in the journal by now.
+    Confirm(u64),
+    /// Start the stages.
+    Serve(u64),
     /// Make none; stages are stopped first.
     Follow,
     /// Stop what takes in and handles, and report.
     Drain,
-    /// It was not to be: start it again.
-    Resume,
     /// Worth telling people.
     Told(Told),
 }
@@ -291,6 +295,13 @@ impl State {
                     // Refused: somebody was faster, or this node lacks something.
                     self.phase = self.phase_without_role(facts);
                     self.forced = false;
+                }
+            }
+            Event::Shows(epoch) => {
+                if let Phase::Primary(leading) = &self.phase
+                    && (leading.epoch, leading.handover) == (epoch, Handover::No)
+                {
+                    actions.push(Action::Serve(epoch));
                 }
             }
             Event::Stopped => {
@@ -615,7 +626,7 @@ impl State {
             leading.handover = Handover::No;
             // Not at once again, but again.
             leading.both_since = (leading.sync == Sync::Both).then_some(facts.now);
-            actions.push(Action::Resume);
+            actions.push(Action::Confirm(leading.epoch));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A node begins to be primary.
+//! A node begins to be primary, or goes on.
 
 use super::{Change, ChangeError};
 use crate::{
@@ -19,6 +19,18 @@ impl Change for BeginEpoch {
         let position = seq.position();
         let row = EpochRow { owner: self.owner, first_seq: position.seq, began_ms: seq.now_ms() };
         seq.put(Table::Epochs, &position.epoch.to_be_bytes(), &row);
+        Ok(())
+    }
+}
+
+/// Keeps nothing; whoever submits it learns when all before it shows.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl Change for Nothing {
+    type Answer = ();
+
+    fn sequence(self, _: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
         Ok(())
     }
 }

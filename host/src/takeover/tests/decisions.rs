@@ -54,7 +54,9 @@ fn leading() -> State {
     let standing = Standing { role: Role::Standby, epoch: 1, record: None };
     let (state, _) = step(state, hello(0, standing), &at(1));
     let (state, actions) = step(state, Event::Recorded(Ok(Some(both))), &at(2));
-    assert!(actions.contains(&Action::Lead(2)));
+    assert!(actions.contains(&Action::Lead(2)) && !actions.contains(&Action::Serve(2)));
+    let (state, actions) = step(state, Event::Shows(2), &at(2));
+    assert_eq!(actions, [Action::Serve(2)]);
     state
 }
 
@@ -109,9 +111,9 @@ fn a_handover_that_nobody_answers_is_given_up() {
     assert!(matches!(actions[..], [Action::Ask(Ask::Transfer { .. })]));
     let (state, _) = step(state, Event::Recorded(Err(())), &at(5));
     let (state, actions) = step(state, Event::Tick, &at(29_000));
-    assert!(!actions.contains(&Action::Resume) && handover(&state) != Handover::No);
+    assert!(!actions.contains(&Action::Confirm(2)) && handover(&state) != Handover::No);
     let (state, actions) = step(state, Event::Tick, &at(30_003));
-    assert!(actions.contains(&Action::Resume) && handover(&state) == Handover::No);
+    assert!(actions.contains(&Action::Confirm(2)) && handover(&state) == Handover::No);
 
     // It had been granted after all.
     let standing = Standing { role: Role::Standby, epoch: 2, record: None };
@@ -128,7 +130,7 @@ fn a_handover_that_was_given_up_is_tried_again() {
     let (state, actions) = step(leading(), Event::Tick, &at(100));
     assert!(actions.contains(&Action::Drain));
     let (state, actions) = step(state, Event::Tick, &at(30_100));
-    assert!(actions.contains(&Action::Resume));
+    assert!(actions.contains(&Action::Confirm(2)));
     let Phase::Primary(leading) = &state.phase else { panic!("no primary: {:?}", state.phase) };
     assert_eq!(leading.sync, Sync::Both);
     let (state, actions) = step(state, Event::Tick, &at(30_110));

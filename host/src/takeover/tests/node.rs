@@ -156,6 +156,8 @@ pub struct Node {
     pub session: Option<Session>,
     /// The epoch's first frame is to be made.
     pub begins_epoch: bool,
+    /// It is to be reported when all shows.
+    pub confirms: bool,
     pub drains: bool,
     pub serves: bool,
 }
@@ -188,6 +190,7 @@ impl Node {
             events: VecDeque::new(),
             session: None,
             begins_epoch: false,
+            confirms: false,
             drains: false,
             serves: false,
         }
@@ -239,17 +242,17 @@ impl Node {
             waiting_since: None,
             needs: self.gate.needs,
         };
-        self.store.shown = self.store.log.len();
         self.store.leading = Some(epoch);
-        self.begins_epoch = true;
-        (self.serves, self.drains) = (true, false);
+        (self.begins_epoch, self.confirms) = (true, true);
+        (self.serves, self.drains) = (false, false);
     }
 
     pub fn follow(&mut self) {
         self.gate.needs = Needs::Never;
         self.gate.waiting_since = None;
         (self.store.waits, self.store.is_unsynced, self.store.leading) = (false, false, None);
-        (self.begins_epoch, self.serves, self.drains) = (false, false, false);
+        (self.begins_epoch, self.confirms) = (false, false);
+        (self.serves, self.drains) = (false, false);
     }
 
     pub fn need(&mut self, need: Need) {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     super::step::{Action, Event, Facts, Kept, Phase, Rules, Sync, step},
-    node::{Frame, Ids, Message, Needs, Node, Session, bit, chain, ids},
+    node::{Frame, Ids, Message, Needs, Node, Session, Store, bit, chain, ids},
 };
 use crate::model::{
     pair::{
@@ -35,6 +35,8 @@ pub enum Defect {
     ShowsAnything,
     /// The same epoch and number are taken for the same frame, also without a witness.
     PositionsTrusted,
+    /// Stages start before what the journal had shows.
+    ServesAtOnce,
     /// What was planned on a link before its node led and stepped down is carried out after it.
     LinkOutlivesRole,
     /// Rows that are a standby's own past take back what came after them.
@@ -366,6 +368,7 @@ impl World {
                 let store = &self.nodes[n].store;
                 self.carried |= ids(&store.log[store.shown..]);
                 self.nodes[n].lead(epoch);
+                self.confirm(n);
             }
             Action::Follow => {
                 self.nodes[n].follow();
@@ -374,7 +377,18 @@ impl World {
                 }
             }
             Action::Drain => (self.nodes[n].drains, self.nodes[n].serves) = (true, false),
-            Action::Resume => (self.nodes[n].drains, self.nodes[n].serves) = (false, true),
+            Action::Confirm(_) => {
+                self.nodes[n].drains = false;
+                self.nodes[n].confirms = true;
+                self.confirm(n);
+            }
+            Action::Serve(epoch) => {
+                let Store { log, shown, .. } = &self.nodes[n].store;
+                if log[*shown..].iter().any(|frame| frame.epoch < epoch) {
+                    self.fault(format!("node {n} serves and does not show what it had"));
+                }
+                self.nodes[n].serves = true;
+            }
             Action::Told(_) => {}
         }
         if let Phase::Primary(leading) = &self.nodes[n].state.phase {
@@ -434,6 +448,8 @@ impl World {
         }
         node.store.shown = node.store.log.len();
         node.gate.shown = node.store.head();
+        self.confirm(n);
+        let node = &self.nodes[n];
         let Some(&Frame { epoch, id }) = node.store.log.last() else { return };
         self.acked |= bit(id);
         match self.ackers.iter().find(|(of, _)| *of == epoch) {
@@ -442,6 +458,17 @@ impl World {
                 self.fault(format!("both acknowledge in epoch {epoch}"));
             }
             Some(_) => {}
+        }
+    }
+
+    /// Reports that all shows, if that was asked and is so.
+    fn confirm(&mut self, n: usize) {
+        let at_once = self.has(Defect::ServesAtOnce);
+        let node = &mut self.nodes[n];
+        let shows = node.store.shown == node.store.log.len() && !node.begins_epoch;
+        if let Some(epoch) = node.store.leading.filter(|_| node.confirms && (shows || at_once)) {
+            node.confirms = false;
+            node.events.push_back(Event::Shows(epoch));
         }
     }
 
