@@ -13,7 +13,7 @@ use tandem::{
     contract::{
         capability::{Grants, HostPattern, Port, Target},
         handler::{Handler, View, ViewError},
-        manifest::{Backoff, Delivery, Handling, Limits, Manifest, Retention, Retry},
+        manifest::{Backoff, Class, Delivery, Handling, Limits, Manifest, Retention, Retry},
     },
     model::{
         message::{Content, Message, MessageId},
@@ -71,7 +71,12 @@ fn manifest() -> Manifest {
         handling: Handling::default(),
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
         retention: Retention::default(),
-        delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
+        delivery: Delivery {
+            attempts: 5,
+            timeout: Duration::from_secs(1),
+            backoff,
+            class: Class::Idempotent,
+        },
     }
 }
 

@@ -146,11 +146,10 @@ impl Stage {
                 let delivery: Option<DeliveryRow> =
                     deliveries.get(&delivery_key(row.id(), key.index))?;
                 let due_ms = match delivery.map(|delivery| delivery.status) {
-                    None => 0,
                     Some(DeliveryStatusRow::Again { due_ms }) => due_ms,
-                    Some(DeliveryStatusRow::Delivered | DeliveryStatusRow::Dead) => {
-                        return Ok(true);
-                    }
+                    Some(DeliveryStatusRow::Dead) => return Ok(true),
+                    // Of those that are over or have begun the attempt takes care.
+                    _ => 0,
                 };
                 self.queue.add(key, effect(&row), due_ms);
                 Ok(true)

@@ -139,6 +139,18 @@ pub struct Delivery {
     /// From connecting to the last byte of the answer. Default 30 s, at most 10 min.
     pub timeout: Duration,
     pub backoff: Backoff,
+    pub class: Class,
+}
+
+/// `class`: what becomes of a request when nobody can know whether it was done: a node was lost or the answer did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It is made again with the same key. The default.
+    Idempotent,
+    /// It is never made again.
+    AtMostOnce,
+    /// An operator decides.
+    Ask,
 }
 
 /// `[retention]`: how long finished messages can be looked up.
@@ -158,7 +170,8 @@ impl Default for Retention {
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self { attempts: 10, timeout: Duration::from_secs(30), backoff: Backoff::default() }
+        let (timeout, backoff) = (Duration::from_secs(30), Backoff::default());
+        Self { attempts: 10, timeout, backoff, class: Class::Idempotent }
     }
 }
 

@@ -196,6 +196,8 @@ fn delivery(id: MessageId, index: u16, row: DeliveryRow) -> wire::Delivery {
         DeliveryStatusRow::Again { due_ms } => (DeliveryStatus::Pending, Some(due_ms)),
         DeliveryStatusRow::Delivered => (DeliveryStatus::Delivered, None),
         DeliveryStatusRow::Dead => (DeliveryStatus::Dead, None),
+        DeliveryStatusRow::Begun { .. } => (DeliveryStatus::Pending, None),
+        DeliveryStatusRow::Unknown => (DeliveryStatus::Unknown, None),
     };
     wire::Delivery {
         index,

@@ -13,17 +13,21 @@ use super::{
     request::build,
 };
 use crate::{
-    contract::{handler::Request, manifest::Delivery},
+    contract::{
+        handler::Request,
+        manifest::{Class, Delivery},
+    },
     model::{
         clock::{Clock, UnixMs},
         limits::ANSWER_BYTES_KEPT,
+        message::MessageId,
     },
     net::http_client::{Answer, CallError, Client},
     store::{
-        Catalogue, ReadError, Store, SubmitError,
-        change::deliver::{Deliver, DeliverNext},
+        Catalogue, Change, ReadError, Store, SubmitError,
+        change::deliver::{BeginDelivery, CloseDelivery, Deliver, DeliverNext},
         row::{
-            delivery::{DeliveryAttemptRow, DeliveryRow, delivery_key},
+            delivery::{DeliveryAttemptRow, DeliveryRow, DeliveryStatusRow, delivery_key},
             outbox::{OutboxKey, OutboxRow},
         },
         table::Table,
@@ -60,12 +64,22 @@ pub(super) struct Attempt {
     pub shared: Arc<Shared>,
 }
 
+/// What the store says of an effect.
+struct Found {
+    row: OutboxRow,
+    /// Attempts that were made.
+    made: u32,
+    status: Option<DeliveryStatusRow>,
+    /// What was asked for when it was tried last.
+    before: Option<(String, String)>,
+}
+
 impl Attempt {
     pub async fn make(self) -> (OutboxKey, Next) {
         let key = self.key;
         let next = match self.read() {
             Ok(None) => Next::Over,
-            Ok(Some((row, made))) => self.deliver(row, made).await,
+            Ok(Some(found)) => self.deliver(found).await,
             Err(error) => {
                 tracing::error!(%error, "an effect cannot be read");
                 self.later()
@@ -74,25 +88,54 @@ impl Attempt {
         (key, next)
     }
 
-    /// The effect and how many attempts were made; none if it is gone.
-    fn read(&self) -> Result<Option<(OutboxRow, u32)>, ReadError> {
+    /// None if it is gone.
+    fn read(&self) -> Result<Option<Found>, ReadError> {
         let snapshot = self.shared.store.read()?;
         let Some(row) = snapshot.get::<OutboxRow>(Table::Outbox, &self.key.to_bytes())? else {
             return Ok(None);
         };
         let key = delivery_key(row.id(), self.key.index);
-        let made =
-            snapshot.get::<DeliveryRow>(Table::Deliveries, &key)?.map_or(0, |d| d.attempts.len());
-        Ok(Some((row, u32::try_from(made).unwrap_or(u32::MAX))))
+        let delivery = snapshot.get::<DeliveryRow>(Table::Deliveries, &key)?;
+        let made = delivery.as_ref().map_or(0, |delivery| delivery.attempts.len());
+        let made = u32::try_from(made).unwrap_or(u32::MAX);
+        let status = delivery.as_ref().map(|delivery| delivery.status);
+        let before = delivery.map(|delivery| (delivery.method, delivery.url));
+        Ok(Some(Found { row, made, status, before }))
     }
 
-    async fn deliver(self, row: OutboxRow, made: u32) -> Next {
+    async fn deliver(self, found: Found) -> Next {
+        let Found { row, made, status, before } = found;
         let delivery = policy(&self.shared.catalogue.borrow(), &row);
         let id = row.id();
         let headers =
             row.headers.into_iter().map(|(name, value)| (name, value.into_vec())).collect();
         let OutboxRow { solution_no, method, url, body, order, .. } = row;
         let asked = Request { method, url, headers, body, order };
+        let (key, method, url) = (self.key, asked.method.clone(), asked.url.clone());
+        // A message that is handled again, on other state, may ask for something else.
+        let is_same = before.is_some_and(|(m, u)| m == method && u == url);
+        let ended = |attempt, next| Deliver { key, id, solution_no, method, url, attempt, next };
+        match (status, delivery.class) {
+            (Some(DeliveryStatusRow::Delivered), _) if is_same => {
+                return self.keep(CloseDelivery { key, solution_no }, Next::Over).await;
+            }
+            (Some(DeliveryStatusRow::Begun { at_ms }), Class::AtMostOnce | Class::Ask) => {
+                let why = "the node was lost before the answer was written down";
+                let attempt = lost_row(at_ms, why);
+                let (next, told) = unknown(delivery.class, id, why);
+                return self.keep(ended(attempt, next), told).await;
+            }
+            (_, Class::Idempotent) => {}
+            (_, Class::AtMostOnce | Class::Ask) => {
+                let (method, url) = (asked.method.clone(), asked.url.clone());
+                let begin = BeginDelivery { key, id, method, url };
+                match self.shared.store.submit(begin).await {
+                    Ok(kept) if kept.answer => {}
+                    Ok(_) => return Next::Over,
+                    Err(_) => return self.later(),
+                }
+            }
+        }
 
         let started_ms = self.shared.clock.now_ms();
         let began = Instant::now();
@@ -105,9 +148,11 @@ impl Attempt {
         let attempt = attempt_row(&result, started_ms, began.elapsed());
         // When the stage has gone, nobody needs the place.
         self.shared.answered.send(self.key).await.ok();
-        let (next, told) = self.next(&result, made + 1, &delivery);
-        let Request { method, url, .. } = asked;
-        let change = Deliver { key: self.key, id, solution_no, method, url, attempt, next };
+        let (next, told) = self.next(&result, id, made + 1, &delivery);
+        self.keep(ended(attempt, next), told).await
+    }
+
+    async fn keep<C: Change>(&self, change: C, told: Next) -> Next {
         match self.shared.store.submit(change).await {
             Ok(_) => told,
             Err(SubmitError::Refused(_) | SubmitError::NotPrimary | SubmitError::Closed(_)) => {
@@ -119,6 +164,7 @@ impl Attempt {
     fn next(
         &self,
         result: &Result<Answer, CallError>,
+        id: MessageId,
         attempts: u32,
         delivery: &Delivery,
     ) -> (DeliverNext, Next) {
@@ -129,12 +175,38 @@ impl Attempt {
                 (DeliverNext::Again { due_ms: at }, Next::Again { due_ms: at })
             }
             Decision::DeadLetter { because } => (DeliverNext::Dead { reason: because }, Next::Over),
+            Decision::Unknown { because } => unknown(delivery.class, id, &because),
         }
     }
 
     fn later(&self) -> Next {
         let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
         Next::Again { due_ms: self.shared.clock.now_ms() + pause }
+    }
+}
+
+/// What becomes of an effect that may have been made and must not be made twice.
+fn unknown(class: Class, id: MessageId, because: &str) -> (DeliverNext, Next) {
+    tracing::warn!(%id, because, "whether an effect was made is not known; it is not made again");
+    let next = if class == Class::Ask {
+        let reason = format!(
+            "{because}: whether it was done is not known; ask the receiver, then retry or discard it"
+        );
+        DeliverNext::Dead { reason }
+    } else {
+        DeliverNext::Unknown
+    };
+    (next, Next::Over)
+}
+
+/// An attempt of which nothing is known but that it began.
+fn lost_row(started_ms: UnixMs, why: &str) -> DeliveryAttemptRow {
+    DeliveryAttemptRow {
+        started_ms,
+        duration_us: 0,
+        status: None,
+        error: Some(why.to_owned()),
+        answer: Vec::new().into(),
     }
 }
 

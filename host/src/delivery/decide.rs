@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    contract::manifest::Delivery,
+    contract::manifest::{Class, Delivery},
     model::clock::UnixMs,
     net::http_client::{Answer, CallError},
 };
@@ -23,6 +23,10 @@ pub enum Decision {
     DeadLetter {
         because: String,
     },
+    /// It may have been done, and is not to be done twice.
+    Unknown {
+        because: String,
+    },
 }
 
 /// `attempts` counts the one that `result` is of. `jitter` is random in 0 to 1.
@@ -33,7 +37,11 @@ pub fn decide(
     now: UnixMs,
     jitter: f64,
 ) -> Decision {
+    let may_repeat = delivery.class == Class::Idempotent;
     let (because, floor) = match result {
+        Ok(answer) if !may_repeat && may_be_done(answer.status) => {
+            return Decision::Unknown { because: format!("it answered {}", answer.status) };
+        }
         Ok(answer) => match meaning(answer.status) {
             Meaning::Taken => return Decision::Delivered,
             Meaning::Refused => return Decision::DeadLetter { because: refusal(answer) },
@@ -44,6 +52,9 @@ pub fn decide(
         },
         Err(error) if !error.is_passing() => {
             return Decision::DeadLetter { because: error.to_string() };
+        }
+        Err(error) if !may_repeat && !error.is_unsent() => {
+            return Decision::Unknown { because: error.to_string() };
         }
         Err(error) => (error.to_string(), Duration::ZERO),
     };
@@ -69,6 +80,12 @@ fn meaning(status: u16) -> Meaning {
         408 | 425 | 429 | 500..=599 => Meaning::NotNow,
         _ => Meaning::Refused,
     }
+}
+
+/// Whether a receiver that answers so may have done it all the same, or some of it.
+fn may_be_done(status: u16) -> bool {
+    // Service Unavailable says that it was not tried.
+    status == 408 || (matches!(status, 500..=599) && status != 503)
 }
 
 fn refusal(answer: &Answer) -> String {
@@ -112,7 +129,8 @@ mod tests {
 
     fn delivery() -> Delivery {
         let backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_mins(5) };
-        Delivery { attempts: 4, timeout: Duration::from_secs(30), backoff }
+        let (timeout, class) = (Duration::from_secs(30), Class::Idempotent);
+        Delivery { attempts: 4, timeout, backoff, class }
     }
 
     fn answer(status: u16, retry_after: Option<&str>) -> Answer {
@@ -142,6 +160,29 @@ mod tests {
                 _ => dead(&format!("it answered {status}")),
             };
             assert_eq!(decided(&Ok(answer(status, None)), 1), expected);
+        }
+    }
+
+    #[test]
+    fn what_may_be_done_is_not_repeated_unless_it_may_be() {
+        for class in [Class::AtMostOnce, Class::Ask] {
+            let delivery = Delivery { class, ..delivery() };
+            let decided = |result| decide(&result, 1, &delivery, NOW, 0.5);
+            for status in [408, 500, 502, 504] {
+                let because = format!("it answered {status}");
+                assert_eq!(decided(Ok(answer(status, None))), Decision::Unknown { because });
+            }
+            for status in [425, 429, 503] {
+                let decision = decided(Ok(answer(status, None)));
+                assert_eq!(decision, again_after(1000, &format!("it answered {status}")));
+            }
+            assert_eq!(decided(Ok(answer(200, None))), Decision::Delivered);
+            assert_eq!(decided(Ok(answer(422, None))), dead("it answered 422"));
+            let unsent = CallError::Refused("x".to_owned());
+            assert_eq!(decided(Err(unsent.clone())), again_after(1000, &unsent.to_string()));
+            let sent = CallError::BrokenOff("x".to_owned());
+            let because = sent.to_string();
+            assert_eq!(decided(Err(sent)), Decision::Unknown { because });
         }
     }
 

@@ -99,6 +99,8 @@ pub enum DeliveryStatus {
     Pending,
     Delivered,
     Dead,
+    /// Whether it was done nobody can know, and it is not made again.
+    Unknown,
 }
 
 impl DeliveryStatus {
@@ -107,6 +109,7 @@ impl DeliveryStatus {
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Dead => "dead",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     },
     store::{
         Store,
-        recover::{self as recovered, Fate, Recovered},
+        recover::{self as recovered, Aside, Fate, Recovered},
     },
 };
 
@@ -52,6 +52,9 @@ pub struct Report {
     pub last: Position,
     /// Messages from outside after it, by solution.
     pub messages: BTreeMap<String, u64>,
+    /// Requests that this node had made, of these messages and of others, as far as it still knew.
+    #[serde(default)]
+    pub made: u64,
     /// Whether the primary has answered.
     pub settled: bool,
     /// How many messages came to what.
@@ -96,14 +99,15 @@ impl Quarantine {
         &self,
         why: &str,
         common: u64,
-        messages: &[Recovered],
+        aside: &Aside,
         more: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let folder = self.dir.join(&id);
         fs::create_dir_all(&folder)?;
         more(&folder)?;
-        let packed = recovered::pack(messages).map_err(io::Error::other)?;
+        let messages = &aside.messages;
+        let packed = aside.pack().map_err(io::Error::other)?;
         write(&folder.join(MESSAGES), &packed)?;
         let by_solution = recovered::by_solution(messages).into_iter();
         let report = Report {
@@ -113,7 +117,8 @@ impl Quarantine {
             common,
             last: self.store.journal_head().0,
             messages: by_solution.map(|(name, count)| (name.to_string(), count)).collect(),
-            settled: messages.is_empty(),
+            made: aside.made.len() as u64,
+            settled: aside.is_empty(),
             fates: BTreeMap::new(),
         };
         self.report(&report)?;
@@ -125,6 +130,7 @@ impl Quarantine {
             id,
             why,
             messages = messages.len(),
+            made = aside.made.len(),
             "set aside in the quarantine; its messages go to the primary"
         );
         Ok(())
@@ -137,11 +143,11 @@ impl Quarantine {
 
     /// One frame that was not shown.
     pub(super) fn take_frame(&self, frame: &Bytes) -> io::Result<()> {
-        let messages = recovered::accepted_in(frame).map_err(io::Error::other)?;
+        let aside = recovered::accepted_in(frame).map_err(io::Error::other)?;
         let common = self.store.journal_head().0.seq;
         let why =
             "the last frame of this node was never on the other, and none of it was acknowledged";
-        self.keep(why, common, &messages, |folder| write(&folder.join(FRAME), frame))
+        self.keep(why, common, &aside, |folder| write(&folder.join(FRAME), frame))
     }
 
     /// All of the store, which is about to be replaced; after frame `common` the other node has nothing of it. Blocks.
@@ -152,10 +158,10 @@ impl Quarantine {
             // The link broke before the other's rows were here.
             return Ok(());
         }
-        let messages = self.store.accepted_after(common).map_err(io::Error::other)?;
+        let aside = self.store.accepted_after(common).map_err(io::Error::other)?;
         let why = "both nodes were primary while they did not hear of each other; the other's rows hold now";
         let from = self.store.path().parent().unwrap_or(Path::new("."));
-        self.keep(why, common, &messages, |folder| {
+        self.keep(why, common, &aside, |folder| {
             for name in STORE {
                 fs::copy(from.join(name), folder.join(name))?;
                 fs::File::open(folder.join(name))?.sync_all()?;
@@ -210,7 +216,7 @@ impl Quarantine {
     pub fn messages(&self, id: &str) -> io::Result<Option<(Report, Vec<Recovered>)>> {
         let Some(report) = self.get(id)? else { return Ok(None) };
         let packed = self.packed(id)?;
-        Ok(Some((report, recovered::unpack(&packed).map_err(io::Error::other)?)))
+        Ok(Some((report, Aside::unpack(&packed).map_err(io::Error::other)?.messages)))
     }
 
     /// Brings the messages to the primary again; says whether there is such a folder.
@@ -234,7 +240,7 @@ impl Quarantine {
     pub async fn take_in(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         while let Some(id) = self.pending()? {
             let packed = self.packed(&id)?;
-            let fates = recover(&self.store, recovered::unpack(&packed)?).await?;
+            let fates = recover(&self.store, Aside::unpack(&packed)?).await?;
             self.settle(&id, &fates)?;
         }
         Ok(())

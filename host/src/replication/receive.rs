@@ -21,7 +21,7 @@ use crate::{
         change::recover::Recover,
         content::Content,
         frame,
-        recover::{Fate, Recovered},
+        recover::{Aside, Fate},
         replicate::{Installing, OrderError},
         row::segment::SegmentKey,
     },
@@ -305,10 +305,10 @@ impl Hearing {
 
     /// As the primary: takes in what the other had accepted while the nodes were apart.
     fn take_recovered(&mut self, payload: &Bytes) -> Result<(), SessionError> {
-        let (name, messages) = wire::read_recovered(payload)?;
+        let (name, aside) = wire::read_recovered(payload)?;
         let store = self.session.store.clone();
         self.recovering.spawn(async move {
-            match recover(&store, messages).await {
+            match recover(&store, aside).await {
                 Ok(fates) => Some((name, fates)),
                 Err(error) => {
                     // It is brought again on the next link.
@@ -363,10 +363,10 @@ impl Hearing {
     }
 }
 
-/// Takes messages in that the other node had accepted, each once, and says what became of them.
+/// Takes messages in that the other node had accepted, each once, and says what became of them; and what it had made.
 pub async fn recover(
     store: &Store,
-    messages: Vec<Recovered>,
+    Aside { messages, made }: Aside,
 ) -> Result<Vec<Fate>, Box<dyn std::error::Error + Send + Sync>> {
     let reader = store.clone();
     let (messages, unknown) = tokio::task::spawn_blocking(move || {
@@ -375,7 +375,7 @@ pub async fn recover(
     })
     .await??;
     let of_unknown = messages.into_iter().zip(&unknown).filter(|(_, unknown)| **unknown);
-    let change = Recover { messages: of_unknown.map(|(message, _)| message).collect() };
+    let change = Recover { messages: of_unknown.map(|(message, _)| message).collect(), made };
     let mut fates = store.submit(change).await?.answer.into_iter();
     let fate = |unknown| if unknown { fates.next().unwrap_or(Fate::Known) } else { Fate::Known };
     Ok(unknown.into_iter().map(fate).collect())

@@ -9,10 +9,7 @@ use crate::{
     model::{pair::talk::Said, position::Chain},
     net::link::LinkSender,
     store::{
-        recover::{self, Recovered},
-        replicate::Installing,
-        row::Row,
-        row::head::HeadRow,
+        recover::Aside, replicate::Installing, row::Row, row::head::HeadRow,
         row::segment::SegmentKey,
     },
 };
@@ -122,12 +119,12 @@ pub async fn recovered(
     Ok(sender.send(RECOVERED, &[&[length], name, messages]).await?)
 }
 
-pub fn read_recovered(payload: &[u8]) -> Result<(String, Vec<Recovered>), SessionError> {
+pub fn read_recovered(payload: &[u8]) -> Result<(String, Aside), SessionError> {
     let read = || {
         let (&length, rest) = payload.split_first()?;
         let (name, messages) = rest.split_at_checked(usize::from(length))?;
-        let messages = recover::unpack(messages).ok()?;
-        Some((String::from_utf8_lossy(name).into_owned(), messages))
+        let aside = Aside::unpack(messages).ok()?;
+        Some((String::from_utf8_lossy(name).into_owned(), aside))
     };
     read().ok_or_else(|| SessionError::Unfit("recovered messages cannot be read".to_owned()))
 }

@@ -14,7 +14,7 @@ use crate::{
     contract::{
         capability::Grants,
         handler::{Effects, Handled, Handler, Level},
-        manifest::{Backoff, Delivery, Handling, Limits, Manifest, Retry},
+        manifest::{Backoff, Class, Delivery, Handling, Limits, Manifest, Retry},
     },
     model::{
         limits::COMPONENT_BYTES_MAX,
@@ -40,7 +40,12 @@ fn manifest() -> Manifest {
         limits: Limits { time: Duration::from_secs(20), memory: 4 << 20, queue: 10, outbox: 10 },
         handling: Handling::default(),
         retry: Retry { attempts: 5, backoff, ..Retry::default() },
-        delivery: Delivery { attempts: 5, timeout: Duration::from_secs(1), backoff },
+        delivery: Delivery {
+            attempts: 5,
+            timeout: Duration::from_secs(1),
+            backoff,
+            class: Class::Idempotent,
+        },
         retention: crate::contract::manifest::Retention::default(),
     }
 }

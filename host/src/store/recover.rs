@@ -1,7 +1,8 @@
 //! Messages that one node of a pair had accepted and the other may not have.
 //!
 //! After the nodes were apart, what the one that is not primary accepted meanwhile comes to the primary again, with its
-//! first id: nothing is lost, and what came there too is not taken twice. What its handling did is not carried over.
+//! first id: nothing is lost, and what came there too is not taken twice. What its handling did is not carried over, but
+//! effects that it made for certain are not made again.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use super::{
     row::{
         Row,
         dedupe::{DedupeRow, read_dedupe_key},
+        delivery::{DeliveryRow, DeliveryStatusRow, read_delivery_key},
         message::MessageRow,
     },
     table::Table,
@@ -30,6 +32,22 @@ pub struct Recovered {
     pub id: MessageId,
     pub message: MessageRow,
     pub once: Option<(OnceKey, DedupeRow)>,
+}
+
+/// An effect that was made, for certain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub id: MessageId,
+    pub index: u16,
+    pub row: DeliveryRow,
+}
+
+/// What one node has and the other may not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Aside {
+    pub messages: Vec<Recovered>,
+    /// Of these messages, and of those that both have.
+    pub made: Vec<Made>,
 }
 
 /// What became of one that was brought to the primary.
@@ -59,12 +77,25 @@ impl Fate {
     }
 }
 
-/// [`Recovered`] as bytes: in files and between nodes.
+/// [`Aside`] as bytes: in files and between nodes.
 #[derive(Serialize, Deserialize)]
 struct Packed {
+    messages: Vec<PackedMessage>,
+    made: Vec<PackedMade>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackedMessage {
     id: [u8; 16],
     message: Vec<u8>,
     once: Option<([u8; 32], Vec<u8>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackedMade {
+    id: [u8; 16],
+    index: u16,
+    row: Vec<u8>,
 }
 
 /// Bytes that are no messages.
@@ -76,32 +107,48 @@ pub enum PackError {
     Row(#[from] super::row::RowError),
 }
 
-/// Packs messages.
-pub fn pack(messages: &[Recovered]) -> Result<Vec<u8>, PackError> {
-    let packed = messages.iter().map(|recovered| Packed {
-        id: recovered.id.0,
-        message: recovered.message.encode(),
-        once: recovered.once.as_ref().map(|(key, row)| (key.0, row.encode())),
-    });
-    Ok(postcard::to_stdvec(&packed.collect::<Vec<_>>())?)
+impl Aside {
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.made.is_empty()
+    }
+
+    pub fn pack(&self) -> Result<Vec<u8>, PackError> {
+        let messages = self.messages.iter().map(|recovered| PackedMessage {
+            id: recovered.id.0,
+            message: recovered.message.encode(),
+            once: recovered.once.as_ref().map(|(key, row)| (key.0, row.encode())),
+        });
+        let made = self.made.iter().map(|made| PackedMade {
+            id: made.id.0,
+            index: made.index,
+            row: made.row.encode(),
+        });
+        let packed = Packed { messages: messages.collect(), made: made.collect() };
+        Ok(postcard::to_stdvec(&packed)?)
+    }
+
+    pub fn unpack(bytes: &[u8]) -> Result<Self, PackError> {
+        let packed: Packed = postcard::from_bytes(bytes)?;
+        let messages = packed.messages.into_iter().map(|PackedMessage { id, message, once }| {
+            let once = match once {
+                Some((key, row)) => Some((OnceKey(key), DedupeRow::decode(&row)?)),
+                None => None,
+            };
+            Ok(Recovered { id: MessageId(id), message: MessageRow::decode(&message)?, once })
+        });
+        let made = packed.made.into_iter().map(|PackedMade { id, index, row }| {
+            Ok(Made { id: MessageId(id), index, row: DeliveryRow::decode(&row)? })
+        });
+        Ok(Self {
+            messages: messages.collect::<Result<_, PackError>>()?,
+            made: made.collect::<Result<_, PackError>>()?,
+        })
+    }
 }
 
-/// Reads what [`pack`] wrote.
-pub fn unpack(bytes: &[u8]) -> Result<Vec<Recovered>, PackError> {
-    let packed: Vec<Packed> = postcard::from_bytes(bytes)?;
-    let unpacked = packed.into_iter().map(|Packed { id, message, once }| {
-        let once = match once {
-            Some((key, row)) => Some((OnceKey(key), DedupeRow::decode(&row)?)),
-            None => None,
-        };
-        Ok(Recovered { id: MessageId(id), message: MessageRow::decode(&message)?, once })
-    });
-    unpacked.collect()
-}
-
-/// Messages from outside that a frame takes in.
-pub fn accepted_in(frame: &Bytes) -> Result<Vec<Recovered>, FrameError> {
-    let mut messages = Vec::new();
+/// Messages from outside that a frame takes in, and effects that were made by then.
+pub fn accepted_in(frame: &Bytes) -> Result<Aside, FrameError> {
+    let (mut messages, mut made) = (Vec::new(), Vec::new());
     let mut keys = BTreeMap::new();
     for op in Frame::decode(frame)?.ops() {
         match op? {
@@ -111,15 +158,26 @@ pub fn accepted_in(frame: &Bytes) -> Result<Vec<Recovered>, FrameError> {
                 }
             }
             Op::Put { table: Table::Dedupe, key, value } => note_key(&mut keys, key, value),
+            Op::Put { table: Table::Deliveries, key, value } => note_made(&mut made, key, value),
             _ => {}
         }
     }
-    Ok(from_outside(messages, &mut keys))
+    Ok(Aside { messages: from_outside(messages, &mut keys), made })
 }
 
 fn note_key(keys: &mut BTreeMap<MessageId, (OnceKey, DedupeRow)>, key: &[u8], value: &[u8]) {
     if let (Some(once), Ok(row)) = (read_dedupe_key(key), DedupeRow::decode(value)) {
         keys.insert(row.id(), (once, row));
+    }
+}
+
+fn note_made(made: &mut Vec<Made>, key: &[u8], value: &[u8]) {
+    if let (Some((id, index)), Ok(mut row)) = (read_delivery_key(key), DeliveryRow::decode(value))
+        && row.status == DeliveryStatusRow::Delivered
+    {
+        // The others came to nothing.
+        row.attempts.drain(..row.attempts.len().saturating_sub(1));
+        made.push(Made { id, index, row });
     }
 }
 
@@ -133,8 +191,9 @@ fn from_outside(
 }
 
 impl Store {
-    /// Messages from outside that were accepted in frames after `seq`, wherever they are now. Blocks.
-    pub fn accepted_after(&self, seq: u64) -> Result<Vec<Recovered>, ReadError> {
+    /// Messages from outside that were accepted in frames after `seq`, wherever they are now, and all effects that were
+    /// made and are not in the archive. Blocks.
+    pub fn accepted_after(&self, seq: u64) -> Result<Aside, ReadError> {
         let snapshot = self.read()?;
         let mut messages = Vec::new();
         for record in snapshot.records(&Wanted::default())? {
@@ -148,7 +207,12 @@ impl Store {
             note_key(&mut keys, key, value);
             Ok(true)
         })?;
-        Ok(from_outside(messages, &mut keys))
+        let mut made = Vec::new();
+        snapshot.table(Table::Deliveries)?.scan(&[], |key, value| {
+            note_made(&mut made, key, value);
+            Ok(true)
+        })?;
+        Ok(Aside { messages: from_outside(messages, &mut keys), made })
     }
 
     /// Which of these are not here, nor in the archive. Blocks.

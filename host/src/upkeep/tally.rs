@@ -63,9 +63,11 @@ impl Tables {
             let Some(row) = self.deliveries.get_bytes(&key)? else { return Ok(None) };
             bytes += row.len();
             match DeliveryRow::decode(&row)?.status {
-                DeliveryStatusRow::Delivered => {}
+                DeliveryStatusRow::Delivered | DeliveryStatusRow::Unknown => {}
                 DeliveryStatusRow::Dead if self.letters.get::<DeadLetterRow>(&key)?.is_none() => {}
-                DeliveryStatusRow::Dead | DeliveryStatusRow::Again { .. } => return Ok(None),
+                DeliveryStatusRow::Dead
+                | DeliveryStatusRow::Again { .. }
+                | DeliveryStatusRow::Begun { .. } => return Ok(None),
             }
         }
         Ok(Some(bytes))

@@ -113,8 +113,13 @@ fn list(quarantine: &Quarantine, output: Output) -> Result<(), Failure> {
 }
 
 fn show(quarantined: &Quarantined, output: Output) -> Result<(), Failure> {
-    let Report { why, common, .. } = &quarantined.report;
+    let Report { why, common, made, .. } = &quarantined.report;
     output.note(format_args!("{why}; both nodes have all up to frame {common}."));
+    if *made > 0 {
+        output.note(format_args!(
+            "This node knew of {made} requests that it had made; the primary does not make them again."
+        ));
+    }
     let mut table = Table::new(&["MESSAGE", "SOLUTION", "SOURCE", "TIME", "SIZE"]);
     for message in &quarantined.messages {
         table.row([

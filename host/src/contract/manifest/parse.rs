@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use super::{
-    Backoff, Blocks, Delivery, Handling, KeySource, Limits, Manifest, Order, Retention, Retry,
-    Source, SourceKind,
+    Backoff, Blocks, Class, Delivery, Handling, KeySource, Limits, Manifest, Order, Retention,
+    Retry, Source, SourceKind,
 };
 use crate::{
     contract::{
@@ -258,10 +258,16 @@ fn read_retention(mut table: Table<'_>) -> Retention {
 
 fn read_delivery(mut table: Table<'_>) -> Delivery {
     let timeout = MILLISECOND..DELIVERY_TIMEOUT_MAX;
+    let classes = [
+        ("idempotent", Class::Idempotent),
+        ("at-most-once", Class::AtMostOnce),
+        ("ask", Class::Ask),
+    ];
     let delivery = Delivery {
         attempts: read_attempts(&mut table, Delivery::default().attempts),
         timeout: table.duration("timeout", Delivery::default().timeout, timeout),
         backoff: read_backoff(&mut table),
+        class: table.one_of("class", &classes).unwrap_or(Delivery::default().class),
     };
     table.finish();
     delivery
@@ -343,7 +349,12 @@ kind = "webhook"
                 },
                 handling: Handling::default(),
                 retry: Retry { attempts: 5, backoff, ..Retry::default() },
-                delivery: Delivery { attempts: 10, timeout: Duration::from_secs(30), backoff },
+                delivery: Delivery {
+                    attempts: 10,
+                    timeout: Duration::from_secs(30),
+                    backoff,
+                    class: Class::Idempotent,
+                },
                 retention: Retention { time: Duration::from_hours(720), size: None },
             }
         );
@@ -390,6 +401,7 @@ backoff = "10ms"
 max_backoff = "1h"
 
 [delivery]
+class = "at-most-once"
 attempts = 100
 timeout = "10m"
 backoff = "2s"
@@ -423,7 +435,8 @@ size = "2GiB"
         assert_eq!(manifest.retry, Retry { attempts: 1, backoff, ..Retry::default() });
         let backoff = Backoff { first: Duration::from_secs(2), max: Duration::from_secs(2) };
         let timeout = Duration::from_mins(10);
-        assert_eq!(manifest.delivery, Delivery { attempts: 100, timeout, backoff });
+        let class = Class::AtMostOnce;
+        assert_eq!(manifest.delivery, Delivery { attempts: 100, timeout, backoff, class });
         let (time, size) = (Duration::from_hours(7 * 24), Some(2 << 30));
         assert_eq!(manifest.retention, Retention { time, size });
     }

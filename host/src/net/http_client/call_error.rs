@@ -38,10 +38,24 @@ impl CallError {
         !matches!(self, Self::Unsendable(_))
     }
 
+    /// Whether the request cannot have come to the server.
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::Dns(_)
+            | Self::Unreachable(_)
+            | Self::Tls(_)
+            | Self::NoRoots(_)
+            | Self::ConnectTimedOut(_)
+            | Self::Unsendable(_) => true,
+            Self::TimedOut { .. } | Self::BrokenOff(_) | Self::NotHttp(_) => false,
+        }
+    }
+
     pub(super) fn of(error: &legacy::Error) -> Self {
         let chain = Causes::of(error);
         let reason = chain.reason();
-        if chain.any(<dyn Error>::is::<rustls::Error>) {
+        if error.is_connect() && chain.any(<dyn Error>::is::<rustls::Error>) {
             return Self::Tls(reason);
         }
         if error.is_connect() {

@@ -4,8 +4,11 @@ use super::{Change, ChangeError, accept, accept::NewMessage};
 use crate::{
     model::message::Content,
     store::{
-        recover::{Fate, Recovered},
-        row::dedupe::{DedupeExpiryRow, DedupeRow, dedupe_expiry_key, dedupe_key},
+        recover::{Fate, Made, Recovered},
+        row::{
+            dedupe::{DedupeExpiryRow, DedupeRow, dedupe_expiry_key, dedupe_key},
+            delivery::{DeliveryRow, DeliveryStatusRow, delivery_key},
+        },
         sequencer::Sequencer,
         table::Table,
     },
@@ -15,6 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Recover {
     pub messages: Vec<Recovered>,
+    pub made: Vec<Made>,
 }
 
 impl Change for Recover {
@@ -22,8 +26,31 @@ impl Change for Recover {
     type Answer = Vec<Fate>;
 
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<Vec<Fate>, ChangeError> {
-        self.messages.into_iter().map(|recovered| take_in(seq, recovered)).collect()
+        let taken = self.messages.into_iter().map(|recovered| take_in(seq, recovered));
+        let fates = taken.collect::<Result<_, _>>()?;
+        for made in self.made {
+            note(seq, made)?;
+        }
+        Ok(fates)
     }
+}
+
+/// An effect that the other node made: whoever is about to make it here finds that out.
+fn note(seq: &mut Sequencer<'_, '_>, made: Made) -> Result<(), ChangeError> {
+    let Made { id, index, mut row } = made;
+    let key = delivery_key(id, index);
+    let known = seq.get::<DeliveryRow>(Table::Deliveries, &key)?;
+    let is_open = known.as_ref().is_none_or(|known| {
+        matches!(known.status, DeliveryStatusRow::Again { .. } | DeliveryStatusRow::Begun { .. })
+    });
+    if !is_open || !seq.contains(Table::Messages, &id.0)? {
+        return Ok(());
+    }
+    if let Some(known) = known {
+        row.attempts.splice(..0, known.attempts);
+    }
+    seq.put(Table::Deliveries, &key, &row);
+    Ok(())
 }
 
 fn take_in(seq: &mut Sequencer<'_, '_>, recovered: Recovered) -> Result<Fate, ChangeError> {

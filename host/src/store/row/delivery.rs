@@ -19,9 +19,17 @@ row!(DeliveryRow, "delivery", version 1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeliveryStatusRow {
-    Again { due_ms: UnixMs },
+    Again {
+        due_ms: UnixMs,
+    },
     Delivered,
     Dead,
+    /// Of a request that must not be made twice: it may have been made.
+    Begun {
+        at_ms: UnixMs,
+    },
+    /// Nobody can know whether it was made, and it is not made again.
+    Unknown,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -405,7 +405,9 @@ impl Tables {
             let life = self.lives.get(&effect.0).map(|life| life.status);
             ensure!(life == Some(StatusRow::Done), "effect {effect:?} of a message {life:?}");
             let status = self.deliveries.get(effect).map(|delivery| delivery.status);
-            ensure!(status != Some(DeliveryStatusRow::Delivered), "{effect:?} would go out twice");
+            let is_over =
+                matches!(status, Some(DeliveryStatusRow::Delivered | DeliveryStatusRow::Unknown));
+            ensure!(!is_over, "{effect:?} would go out twice");
             let dead = self.dead_deliveries.get(effect);
             ensure!(
                 (status == Some(DeliveryStatusRow::Dead)) == dead.is_some(),
@@ -415,7 +417,10 @@ impl Tables {
             ensure!(placed, "the dead letter of {effect:?} is about another place");
         }
         for (effect, delivery) in &self.deliveries {
-            let again = matches!(delivery.status, DeliveryStatusRow::Again { .. });
+            let again = matches!(
+                delivery.status,
+                DeliveryStatusRow::Again { .. } | DeliveryStatusRow::Begun { .. }
+            );
             ensure!(!again || self.outbox.contains_key(effect), "{effect:?} can go out no more");
             ensure!(self.messages.contains_key(&effect.0), "{effect:?} is of no message");
         }
