@@ -9,6 +9,7 @@ mod component_refusals;
 mod connections;
 mod deliveries;
 mod demo;
+mod effects;
 mod intake;
 mod kill_under_load;
 mod manifest_faults;

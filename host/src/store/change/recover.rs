@@ -1,5 +1,7 @@
 //! Messages that the other node of the pair had accepted are taken in here.
 
+use std::collections::BTreeSet;
+
 use super::{Change, ChangeError, accept, accept::NewMessage};
 use crate::{
     model::message::Content,
@@ -26,10 +28,20 @@ impl Change for Recover {
     type Answer = Vec<Fate>;
 
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<Vec<Fate>, ChangeError> {
-        let taken = self.messages.into_iter().map(|recovered| take_in(seq, recovered));
-        let fates = taken.collect::<Result<_, _>>()?;
+        let (mut fates, mut taken) = (Vec::new(), BTreeSet::new());
+        for recovered in self.messages {
+            let id = recovered.id;
+            let fate = take_in(seq, recovered)?;
+            if fate == Fate::Taken {
+                taken.insert(id);
+            }
+            fates.push(fate);
+        }
         for made in self.made {
-            note(seq, made)?;
+            // A change does not see its own rows.
+            if taken.contains(&made.id) || seq.contains(Table::Messages, &made.id.0)? {
+                note(seq, made)?;
+            }
         }
         Ok(fates)
     }
@@ -43,7 +55,7 @@ fn note(seq: &mut Sequencer<'_, '_>, made: Made) -> Result<(), ChangeError> {
     let is_open = known.as_ref().is_none_or(|known| {
         matches!(known.status, DeliveryStatusRow::Again { .. } | DeliveryStatusRow::Begun { .. })
     });
-    if !is_open || !seq.contains(Table::Messages, &id.0)? {
+    if !is_open {
         return Ok(());
     }
     if let Some(known) = known {
