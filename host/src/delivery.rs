@@ -8,15 +8,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use crate::{
-    model::clock::Clock,
+    lease::Lease,
+    model::clock::{Clock, UnixMs},
     net::http_client::Client,
     store::{
         Catalogue, ReadError, Store,
         row::{
-            Row,
+            ORDINAL_BITS, Ordinal, Row,
             delivery::{DeliveryRow, DeliveryStatusRow, delivery_key},
             outbox::{OutboxKey, OutboxRow},
         },
@@ -41,6 +43,8 @@ const UNRECORDED_MAX: usize = 4096;
 const SCAN: usize = 1024;
 /// The longest sleep, so that a clock that was set is noticed.
 const NAP: Duration = Duration::from_secs(1);
+/// Between two looks whether requests may begin.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How long stopping waits for answers.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -53,10 +57,23 @@ pub struct Config {
 }
 
 /// Starts delivering what waits and what comes.
-pub fn start(config: Config, store: Store, client: Client, clock: Clock, tasks: &Tasks) {
+///
+/// In a pair `lease` says when requests may begin.
+pub fn start(
+    config: Config,
+    store: Store,
+    client: Client,
+    clock: Clock,
+    lease: Option<Arc<Lease>>,
+    tasks: &Tasks,
+) {
     let catalogue = store.catalogue();
     let (answered, answers) = mpsc::channel(config.concurrency.max(1));
+    let rest = lease.as_ref().map_or(Duration::ZERO, |lease| lease.rest());
+    let first = store.journal_head().0.seq + 1;
     let stage = Stage {
+        lease,
+        left: (first << ORDINAL_BITS, Instant::now() + rest),
         queue: Queue::new(config.concurrency, config.per_target),
         attempts: JoinSet::new(),
         answers,
@@ -68,6 +85,9 @@ pub fn start(config: Config, store: Store, client: Client, clock: Clock, tasks: 
 }
 
 struct Stage {
+    lease: Option<Arc<Lease>>,
+    /// Effects before that place may be being made by the node that was primary before, until then.
+    left: (Ordinal, Instant),
     queue: Queue,
     /// Requests, and results on their way to the disk.
     attempts: JoinSet<(OutboxKey, Next)>,
@@ -88,13 +108,20 @@ impl Stage {
                 tracing::error!(%error, "the outbox cannot be read");
             }
             let now_ms = self.shared.clock.now_ms();
-            while self.attempts.len() < UNRECORDED_MAX
+            let may_begin = self.lease.as_ref().is_none_or(|lease| lease.may_begin());
+            while may_begin
+                && self.attempts.len() < UNRECORDED_MAX
                 && let Some(key) = self.queue.next(now_ms)
             {
+                if let Some(due_ms) = self.is_left(key, now_ms) {
+                    self.queue.finished(key, Next::Again { due_ms });
+                    continue;
+                }
                 let attempt = Attempt { key, shared: self.shared.clone() };
                 self.attempts.spawn(attempt.make());
             }
-            let wait = self.queue.sleep(now_ms).unwrap_or(NAP).min(NAP);
+            let nap = if may_begin { NAP } else { BETWEEN_LOOKS };
+            let wait = self.queue.sleep(now_ms).filter(|_| may_begin).unwrap_or(nap).min(nap);
             tokio::select! {
                 Some(done) = self.attempts.join_next() => self.take_back(done),
                 Some(key) = self.answers.recv() => {
@@ -112,6 +139,14 @@ impl Stage {
         // What is not answered by then is sent again after the next start, with the same key.
         let drain = async { while self.attempts.join_next().await.is_some() {} };
         tokio::time::timeout(DRAIN, drain).await.ok();
+    }
+
+    /// When it may be made, if not yet.
+    fn is_left(&self, key: OutboxKey, now_ms: UnixMs) -> Option<UnixMs> {
+        let (before, until) = self.left;
+        let rest = until.saturating_duration_since(Instant::now());
+        let is_left = key.ordinal < before && !rest.is_zero();
+        is_left.then(|| now_ms + u64::try_from(rest.as_millis()).unwrap_or(u64::MAX) + 1)
     }
 
     fn take_back(&mut self, done: Result<(OutboxKey, Next), tokio::task::JoinError>) {

@@ -24,5 +24,6 @@ pub mod cli;
 pub mod contract;
 pub mod net;
 pub mod durability;
+pub mod lease;
 pub mod tasks;
 pub mod model;

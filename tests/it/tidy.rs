@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 8] = [
     &["model"],
     &["contract", "tasks", "metrics"],
     &["store", "net"],
-    &["runtime", "durability", "witness"],
+    &["runtime", "durability", "lease", "witness"],
     &["ingress", "dispatch", "delivery", "replication", "takeover", "upkeep"],
     &["control"],
     &["node"],

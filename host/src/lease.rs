@@ -1,0 +1,256 @@
+//! Which node makes requests while it is not certain who is primary.
+//!
+//! Messages and state need no clock, requests do: what both nodes know of, both could make. So the primary of a pair that is
+//! in sync begins one only while the standby leaves them to it, and a standby that has become primary waits that long
+//! before it repeats what the other may be making.
+//!
+//! Each sign of life names the last one that was heard. The time counts from when *that* was sent, so that delay only
+//! shortens it; and the standby waits a quarter longer than it has promised, so that clocks may run at different speeds.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Signs of life that are remembered until they are answered.
+const UNANSWERED_MAX: usize = 256;
+
+/// Time that goes on also while the machine sleeps.
+fn awake() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::Monotonic;
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lease {
+    state: Mutex<State>,
+    now: fn() -> Duration,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    /// How long the other leaves requests to this node.
+    ttl: Duration,
+    /// Of the last sign of life of this node.
+    number: u64,
+    /// Those that were not answered yet, and when they were sent.
+    sent: VecDeque<(u64, Duration)>,
+    /// The last one of the other node, on this link.
+    heard: u64,
+    /// Until when the other leaves requests to this node.
+    until: Duration,
+    /// When this node last left them to the other.
+    granted: Duration,
+    /// It is recorded that no other node can be primary.
+    is_alone: bool,
+    /// From when on this node repeats what the other may have been making.
+    repeats_from: Duration,
+}
+
+impl Lease {
+    pub fn new(ttl: Duration) -> Self {
+        // It may have left them to the other just before it was started anew.
+        Self { state: Mutex::new(State::new(ttl, awake())), now: awake }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is a new link: the other may have been started anew, and counts from one.
+    pub fn linked(&self) {
+        let mut state = self.state();
+        state.heard = 0;
+        state.sent.clear();
+    }
+
+    /// A sign of life goes out: its number, and that of the last one heard.
+    pub fn say(&self) -> (u64, u64) {
+        self.state().say((self.now)())
+    }
+
+    /// One came: its number, and that of the one it answers.
+    pub fn hear(&self, number: u64, answers: u64) {
+        self.state().hear(number, answers);
+    }
+
+    /// Whether it is recorded that no other node can be primary.
+    pub fn alone(&self, is_alone: bool) {
+        self.state().is_alone = is_alone;
+    }
+
+    /// This node is primary from now on; `in_doubt`: the one before it may not know yet.
+    pub fn begin(&self, in_doubt: bool) {
+        self.state().begin(in_doubt);
+    }
+
+    /// Whether a request may begin.
+    pub fn may_begin(&self) -> bool {
+        self.state().may_begin((self.now)())
+    }
+
+    /// How long what the other may be making is left alone.
+    pub fn rest(&self) -> Duration {
+        self.state().repeats_from.saturating_sub((self.now)())
+    }
+}
+
+impl State {
+    fn new(ttl: Duration, now: Duration) -> Self {
+        Self {
+            ttl,
+            number: 0,
+            sent: VecDeque::new(),
+            heard: 0,
+            until: Duration::ZERO,
+            granted: now,
+            is_alone: false,
+            repeats_from: Duration::ZERO,
+        }
+    }
+
+    fn say(&mut self, now: Duration) -> (u64, u64) {
+        self.number += 1;
+        self.sent.push_back((self.number, now));
+        if self.sent.len() > UNANSWERED_MAX {
+            self.sent.pop_front();
+        }
+        if self.heard > 0 {
+            self.granted = now;
+        }
+        (self.number, self.heard)
+    }
+
+    fn hear(&mut self, number: u64, answers: u64) {
+        self.heard = number;
+        while let Some(&(sent, at)) = self.sent.front()
+            && sent <= answers
+        {
+            self.sent.pop_front();
+            if sent == answers {
+                self.until = self.until.max(at + self.ttl);
+            }
+        }
+    }
+
+    fn begin(&mut self, in_doubt: bool) {
+        let wait = self.ttl + self.ttl / 4;
+        self.repeats_from = if in_doubt { self.granted + wait } else { Duration::ZERO };
+    }
+
+    /// A tenth is for the way from here to the wire.
+    fn may_begin(&self, now: Duration) -> bool {
+        self.is_alone || now + self.ttl / 10 < self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_millis(1000);
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn time_counts_from_when_the_answered_one_was_sent() {
+        let (mut primary, mut standby) = (State::new(TTL, at(0)), State::new(TTL, at(0)));
+        assert!(!primary.may_begin(at(0)), "nobody has left anything to it");
+        let (first, _) = primary.say(at(100));
+        standby.hear(first, 0);
+        let (_, second) = (primary.say(at(200)), primary.say(at(300)));
+        let (number, answers) = standby.say(at(700));
+        assert_eq!(answers, first);
+        primary.hear(number, answers);
+        assert!(primary.may_begin(at(999)) && !primary.may_begin(at(1000)), "1100, less a tenth");
+        // Late, and of one that was answered before.
+        primary.hear(number, answers);
+        assert!(!primary.may_begin(at(1000)));
+        standby.hear(second.0, 0);
+        let (number, answers) = standby.say(at(800));
+        primary.hear(number, answers);
+        assert!(primary.may_begin(at(1199)) && !primary.may_begin(at(1200)));
+
+        primary.is_alone = true;
+        assert!(primary.may_begin(at(9000)));
+    }
+
+    #[test]
+    fn who_takes_over_waits_longer_than_it_has_promised() {
+        let mut standby = State::new(TTL, at(0));
+        standby.hear(1, 0);
+        standby.say(at(700));
+        standby.begin(true);
+        assert_eq!(standby.repeats_from, at(1950));
+        standby.begin(false);
+        assert_eq!(standby.repeats_from, Duration::ZERO);
+        // Started anew: what it had said is not known.
+        let mut fresh = State::new(TTL, at(5000));
+        fresh.begin(true);
+        assert_eq!(fresh.repeats_from, at(6250));
+    }
+
+    /// Whatever is delayed or lost: while one may begin, the other does not repeat.
+    #[test]
+    fn never_both() {
+        let mut random = 1_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let (mut held, mut taken) = (0, 0);
+        for _ in 0..2000 {
+            let (mut primary, mut standby) = (State::new(TTL, at(0)), State::new(TTL, at(0)));
+            // When it comes, number, answers.
+            let mut to_standby = Vec::<(u64, u64, u64)>::new();
+            let mut to_primary = Vec::<(u64, u64, u64)>::new();
+            let cut = next(3000);
+            let mut acts = false;
+            // The primary's clock may go slower, by a fifth.
+            let slow = next(2) == 1;
+            for now in (0..6000).step_by(50) {
+                let primary_now = if slow { at(now * 4 / 5) } else { at(now) };
+                if next(3) > 0 {
+                    let (number, answers) = primary.say(primary_now);
+                    to_standby.push((now + next(900), number, answers));
+                }
+                if next(3) > 0 && !acts {
+                    let (number, answers) = standby.say(at(now));
+                    to_primary.push((now + next(900), number, answers));
+                }
+                for (lane, state) in
+                    [(&mut to_standby, &mut standby), (&mut to_primary, &mut primary)]
+                {
+                    lane.retain(|&(comes, number, answers)| {
+                        // What is sent on a link comes in order: an old one that comes late has been overtaken.
+                        let here = comes <= now && number > state.heard;
+                        if here && comes < cut {
+                            state.hear(number, answers);
+                        }
+                        comes > now
+                    });
+                }
+                if now >= cut + 500 && !acts {
+                    acts = true;
+                    standby.begin(true);
+                }
+                if acts && at(now) >= standby.repeats_from {
+                    taken += 1;
+                    assert!(!primary.may_begin(primary_now), "both at {now}");
+                } else if acts && primary.may_begin(primary_now) {
+                    held += 1;
+                }
+            }
+        }
+        assert!(held > 0 && taken > 0, "the wait was needed {held} times, and over {taken} times");
+    }
+}
