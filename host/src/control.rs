@@ -26,6 +26,7 @@ use crate::{
     store::Store,
 };
 
+mod deploy;
 mod letters;
 mod messages;
 mod metrics;
@@ -77,7 +78,7 @@ pub fn router(house: Arc<House>) -> Router {
         .route(QUARANTINE, get(pair::quarantine))
         .route("/api/v1/pair/quarantine/{id}", get(pair::quarantined).delete(pair::discard))
         .route("/api/v1/pair/quarantine/{id}/replay", post(pair::replay))
-        .route("/api/v1/solutions", get(solutions::list).post(solutions::deploy))
+        .route("/api/v1/solutions", get(solutions::list).post(deploy::deploy))
         .route("/api/v1/solutions/{name}", get(solutions::show).delete(solutions::remove))
         .route("/api/v1/solutions/{name}/pause", post(solutions::pause))
         .route("/api/v1/solutions/{name}/resume", post(solutions::resume))

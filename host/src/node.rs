@@ -86,7 +86,6 @@ impl Node {
         let mut term = None;
         let mut pair = None;
         if let Some(config) = &config.pair {
-            tasks.spawn("warm", |stop| term::keep_warm(stages.clone(), stop));
             pair = Some(pair::start(config, dir, address, stages, dispatch, &tasks).await?);
         } else {
             let begun = stages.begin();

@@ -2,5 +2,6 @@
 
 mod crash;
 mod in_sync;
+mod ready;
 mod silence;
 mod strangers;

@@ -8,13 +8,16 @@ use axum::{
     http::StatusCode,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 
 use super::{Body, Shared, wire};
 use crate::{
-    model::pair::{InSync, Role},
+    model::pair::{
+        InSync, Role,
+        ready::{Ahead, Lack, Prepared, Readiness, What},
+    },
     net::problem::Problem,
     replication::{Quarantine, Seen},
     takeover::{
@@ -37,6 +40,13 @@ pub struct Pair {
     pub serving: watch::Receiver<bool>,
     pub events: mpsc::Sender<Event>,
     pub quarantine: Arc<Quarantine>,
+    /// How this node finds itself, while it is standby.
+    pub ready: watch::Receiver<Option<Arc<Readiness>>>,
+    /// How the other does, while there is a link.
+    pub other_ready: watch::Receiver<Option<Arc<Readiness>>>,
+    pub ahead: watch::Receiver<Option<Ahead>>,
+    /// Has the other node shown at once what this one shows.
+    pub hurry: Arc<Notify>,
 }
 
 fn pair(house: &super::House) -> Result<&Pair, Problem> {
@@ -75,7 +85,58 @@ impl Pair {
         if matches!(view.state.phase, Phase::Starting { .. } | Phase::Candidate) {
             warnings.push("No node is primary as far as this one knows: messages wait.".to_owned());
         }
+        drop(view);
+        if let Some(standby) = self.standby() {
+            let who = if self.role() == Role::Standby { "This node" } else { "The standby" };
+            // Said above already, where the primary is asked.
+            let is_said = |lack: &Lack| {
+                self.role() == Role::Primary && matches!(lack.what, What::Link | What::InSync)
+            };
+            let lacks = standby.lacks.iter().filter(|lack| !is_said(lack));
+            warnings.extend(lacks.map(|lack| format!("{who} is not ready to take over: {lack}.")));
+        }
         warnings
+    }
+
+    /// What is known of the standby, whichever of the two that is.
+    fn standby(&self) -> Option<Arc<Readiness>> {
+        match self.role() {
+            Role::Standby => self.ready.borrow().clone(),
+            Role::Primary => self.other_ready.borrow().clone(),
+            Role::Starting => None,
+        }
+    }
+
+    /// Whether the standby could take over, as far as this node knows.
+    pub(super) fn is_ready(&self) -> bool {
+        self.standby().is_some_and(|standby| standby.lacks.is_empty())
+    }
+
+    fn describe_standby(&self) -> Option<wire::Standby> {
+        let readiness = self.standby()?;
+        let state = &self.view.borrow().state;
+        let node = match state.role() {
+            Role::Primary => state.peer.as_ref().map(|peer| peer.store)?,
+            _ => state.rules.me,
+        };
+        let lack = |lack: &Lack| wire::Lack {
+            what: lack.what.word().to_owned(),
+            why: lack.why.clone(),
+            remedy: lack.remedy.clone(),
+        };
+        let component = |prepared: &Prepared| wire::Component {
+            solution: prepared.solution.to_string(),
+            revision: prepared.revision,
+            digest: prepared.digest.to_string(),
+            took_ms: prepared.took_ms,
+            fault: prepared.fault.clone(),
+        };
+        Some(wire::Standby {
+            node: node.to_string(),
+            ready: readiness.lacks.is_empty(),
+            lacks: readiness.lacks.iter().map(lack).collect(),
+            components: readiness.components.iter().map(component).collect(),
+        })
     }
 }
 
@@ -131,6 +192,8 @@ fn describe(pair: &Pair) -> wire::Pair {
         },
         policy: pair.policy.clone(),
         peer,
+        standby: pair.describe_standby(),
+        clock_ahead_ms: pair.ahead.borrow().map(Ahead::about_ms),
         warnings: pair.warnings(),
     }
 }

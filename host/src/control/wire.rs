@@ -134,6 +134,9 @@ pub struct Deploy {
     pub manifest: String,
     /// The component, base64 (standard alphabet, padded).
     pub component: String,
+    /// Only with a standby, and not before that has it too.
+    #[serde(default)]
+    pub wait_standby: bool,
 }
 
 /// Answer to it.
@@ -147,7 +150,25 @@ pub struct Deployed {
     pub changed: bool,
     /// From the last byte of the request to ready for messages.
     pub ready_ms: u64,
+    /// Of a node that is one of a pair: how it is with the other.
+    pub standby: Option<OnStandby>,
     pub warnings: Vec<String>,
+}
+
+/// A deployment on the standby.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OnStandby {
+    /// The beginning of its store's identity.
+    pub node: Option<String>,
+    /// `ready`: it has the bytes, verified and compiled; `failed`: it cannot run them; `late`: that takes longer than this
+    /// answer waits; `away`.
+    pub state: String,
+    /// From the last byte of the request to what `state` says.
+    pub after_ms: u64,
+    /// What verifying and compiling took there.
+    pub compile_ms: Option<u64>,
+    /// Why it is not ready.
+    pub reason: Option<String>,
 }
 
 /// Body of `POST /api/v1/solutions/{name}/pause` and `…/resume`.
@@ -344,7 +365,43 @@ pub struct Pair {
     /// What happens when a node is gone.
     pub policy: String,
     pub peer: Option<Peer>,
+    /// Whether the standby could take over, if that is known here.
+    pub standby: Option<Standby>,
+    /// How far the other node's clock is ahead of this one's, about.
+    pub clock_ahead_ms: Option<i64>,
     pub warnings: Vec<String>,
+}
+
+/// Whether the standby could take over, as it finds itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Standby {
+    pub node: String,
+    pub ready: bool,
+    /// What is not as it should be, what weighs most first.
+    pub lacks: Vec<Lack>,
+    pub components: Vec<Component>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Lack {
+    /// `link`, `in-sync`, `witness`, `component`, `intake`, `disk` or `clock`.
+    pub what: String,
+    pub why: String,
+    /// What to do about it.
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
+
+/// A deployed component on the standby.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Component {
+    pub solution: String,
+    pub revision: u32,
+    pub digest: String,
+    /// Verified and compiled within this time.
+    pub took_ms: u64,
+    /// Why it cannot run there.
+    pub fault: Option<String>,
 }
 
 /// Who may be primary.

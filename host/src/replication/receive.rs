@@ -163,6 +163,11 @@ impl Hearing {
                 self.session.quarantine.settle(&name, &fates)?;
             }
             Said::Refused(why) => return Err(SessionError::Refused(why)),
+            said @ (Said::Ready(_) | Said::WhatTime { .. } | Said::Time { .. }) => {
+                if let Some(answer) = self.session.aside.hear(said) {
+                    self.say.send(answer).await.ok();
+                }
+            }
         }
         Ok(())
     }

@@ -34,6 +34,8 @@ pub(super) struct Links {
     pub trust: Trust,
     pub session: Session,
     pub clock: Clock,
+    /// Why there is no link; empty while there is one.
+    pub trouble: watch::Sender<String>,
 }
 
 impl Links {
@@ -66,6 +68,7 @@ impl Links {
     async fn talk(&self, link: Link, acceptor: &mut Acceptor) -> Option<Link> {
         let address = link.peer_address();
         tracing::info!(%address, "linked with the other node");
+        self.trouble.send_replace(String::new());
         let mut session = self.session.clone();
         if let Ok(Some(shared)) = self.folder.shared() {
             session.own.pair = shared.pair;
@@ -76,6 +79,7 @@ impl Links {
             tokio::select! {
                 error = &mut talk => {
                     tracing::warn!(%error, "the link to the other node has ended");
+                    self.trouble.send_replace(error.to_string());
                     return None;
                 }
                 arrival = acceptor.accept() => {
@@ -169,6 +173,7 @@ impl Links {
         let why = why.join("; ");
         if *told != why {
             tracing::warn!(why, "there is no link to the other node; it is tried again and again");
+            self.trouble.send_replace(why.clone());
             *told = why;
         }
         if is_gone {
