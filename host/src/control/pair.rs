@@ -12,13 +12,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Body, Shared, wire};
+use super::{Body, Shared, drill::Drills, wire};
 use crate::{
     model::pair::{
         InSync, Role,
         ready::{Ahead, Lack, Prepared, Readiness, What},
     },
-    net::problem::Problem,
+    net::{keys::Rotation, problem::Problem},
     replication::{Quarantine, Seen},
     takeover::{
         View,
@@ -47,9 +47,11 @@ pub struct Pair {
     pub ahead: watch::Receiver<Option<Ahead>>,
     /// Has the other node shown at once what this one shows.
     pub hurry: Arc<Notify>,
+    pub drills: Drills,
+    pub rotation: Rotation,
 }
 
-fn pair(house: &super::House) -> Result<&Pair, Problem> {
+pub(super) fn pair(house: &super::House) -> Result<&Pair, Problem> {
     house.pair.as_ref().ok_or_else(|| {
         let detail = "this node is alone: its configuration has no [pair]";
         Problem::new(StatusCode::CONFLICT, "no-pair", detail)
@@ -266,6 +268,42 @@ pub(super) async fn promote(
         })),
         _ => Err(refuse("who keeps the record did not let this node become primary".to_owned())),
     }
+}
+
+/// Gives this node another key, which the other has pinned first; answers when they are linked by it.
+pub(super) async fn rotate(State(house): Shared) -> Result<Json<wire::Rotated>, Problem> {
+    let pair = pair(&house)?;
+    let refuse = |why: &str| {
+        let detail = format!("{why}; `tandem pair status` shows how the nodes are");
+        Problem::new(StatusCode::CONFLICT, "no-rotation", detail)
+    };
+    if !pair.view.borrow().state.peer.as_ref().is_some_and(|peer| peer.is_up) {
+        return Err(refuse(
+            "the other node is not there, and has to know the new key before this one uses it",
+        ));
+    }
+    let began = Instant::now();
+    let (mut own, mut seen) = (pair.rotation.own(), pair.seen.clone());
+    let before = own.borrow_and_update().fingerprint();
+    let rotation = pair.rotation.clone();
+    let begun = tokio::task::spawn_blocking(move || rotation.begin()).await;
+    let begun = begun.map_err(|error| Problem::internal(error.to_string()))?;
+    let key = begun.map_err(|error| Problem::internal(error.to_string()))?;
+    let adopted = own.wait_for(|own| own.fingerprint() == key);
+    if tokio::time::timeout(PATIENCE, adopted).await.is_err() {
+        return Err(refuse(
+            "the other node has not pinned the new key yet: this one keeps its key, and goes on with it as soon as there is a link",
+        ));
+    }
+    seen.mark_unchanged();
+    if tokio::time::timeout(PATIENCE, seen.changed()).await.is_err() {
+        return Err(refuse("this node has its new key, and there is no link with it yet"));
+    }
+    Ok(Json(wire::Rotated {
+        before: before.to_string(),
+        key: key.to_string(),
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }))
 }
 
 fn unreadable(error: io::Error) -> Problem {

@@ -468,3 +468,38 @@ pub struct QuarantinedMessage {
 pub struct Discard {
     pub reason: String,
 }
+
+/// A takeover on a copy of the standby's store, and how long each step took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    /// The standby, which did it.
+    pub node: String,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    pub started_ms: u64,
+    /// The last frame of the standby when it began.
+    pub frame: u64,
+    pub copied_bytes: u64,
+    pub steps: Vec<Step>,
+    /// In all.
+    pub took_ms: u64,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `copy`, `open`, `verify`, `epoch`, `components` or `message`.
+    pub step: String,
+    /// What was done, in words.
+    pub what: String,
+    pub took_ms: u64,
+}
+
+/// A node has another key. Fingerprints.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Rotated {
+    pub before: String,
+    pub key: String,
+    pub took_ms: u64,
+}

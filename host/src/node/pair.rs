@@ -7,20 +7,20 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::{links::Links, ready::Looking, register::register, stages::Follower};
+use self::{drill::Drill, links::Links, ready::Looking, register::register, stages::Follower};
 use super::{
     NodeError,
     config::{self, Failback, Mode, WithoutWitness},
     term::{self, Stages},
 };
 use crate::{
-    control,
+    control::{self, drill::Drills},
     dispatch::Dispatch,
     durability::{Gate, Needs},
     model::pair::{PairId, Role, StoreId, ready::Readiness, talk::Heard},
     net::{
-        keys::PairFolder,
-        link::{Acceptor, AcceptorConfig, Fingerprint, Identity, Trust},
+        keys::{PairFolder, Rotation},
+        link::{Acceptor, AcceptorConfig, Fingerprint, Trust},
     },
     replication::{Aside, Own, Posture, Quarantine, Seen, Session},
     store::Store,
@@ -31,6 +31,7 @@ use crate::{
     tasks::Tasks,
 };
 
+mod drill;
 mod links;
 mod ready;
 mod register;
@@ -58,6 +59,7 @@ pub struct Pair {
     /// How this node finds itself, while it is standby.
     ready: watch::Receiver<Option<Arc<Readiness>>>,
     aside: Aside,
+    drills: Drills,
 }
 
 impl Pair {
@@ -101,6 +103,8 @@ impl Pair {
             other_ready: self.aside.other.subscribe(),
             ahead: self.aside.ahead.subscribe(),
             hurry: self.aside.hurry.clone(),
+            drills: self.drills.clone(),
+            rotation: self.aside.rotation.clone(),
         }
     }
 }
@@ -161,18 +165,21 @@ pub(super) async fn start(
     let (stages_sender, wanted) = watch::channel(takeover::Stages::Off);
     let view = making.decide(to_hear, to_decide, stages_sender)?;
     let (ready_sender, ready) = watch::channel(None);
-    let session = making.session(heard, view.clone(), ready.clone())?;
+    let trust = Trust::of(pins(&making.folder));
+    let rotation = Rotation::new(&making.folder, identity, &trust).map_err(failed)?;
+    let session = making.session(heard, view.clone(), ready.clone(), rotation)?;
     let (aside, seen) = (session.aside.clone(), session.seen.subscribe());
     let quarantine = session.quarantine.clone();
-    let trouble = making.link(identity, session).await?;
+    let trouble = making.link(trust, session).await?;
     making.look(view.clone(), &aside, trouble, ready_sender);
+    let drills = making.drill(view.clone())?;
     let serving = making.follow(dispatch, wanted, events.clone());
     tasks.spawn("recovery", {
         let (quarantine, serving) = (quarantine.clone(), serving.clone());
         |stop| take_in(quarantine, serving, stop)
     });
     let Making { config, gate, .. } = making;
-    Ok(Pair { config, view, seen, serving, events, quarantine, gate, ready, aside })
+    Ok(Pair { config, view, seen, serving, events, quarantine, gate, ready, aside, drills })
 }
 
 impl Making<'_> {
@@ -207,6 +214,7 @@ impl Making<'_> {
         heard: mpsc::Sender<Heard>,
         view: watch::Receiver<View>,
         ready: watch::Receiver<Option<Arc<Readiness>>>,
+        rotation: Rotation,
     ) -> Result<Session, NodeError> {
         let shared = self.folder.shared().map_err(failed)?;
         if shared.is_none() && !self.config.main {
@@ -231,6 +239,7 @@ impl Making<'_> {
                 other: Arc::default(),
                 ahead: Arc::default(),
                 hurry: Arc::default(),
+                rotation,
             },
             from: None,
         })
@@ -239,15 +248,15 @@ impl Making<'_> {
     /// Starts making links; gives why there is none.
     async fn link(
         &self,
-        identity: Identity,
+        trust: Trust,
         session: Session,
     ) -> Result<watch::Receiver<String>, NodeError> {
         let (trouble_sender, trouble) = watch::channel(String::new());
         let links = Links {
             config: self.config.clone(),
             folder: self.folder.clone(),
-            identity,
-            trust: Trust::of(pins(&self.folder)),
+            rotation: session.aside.rotation.clone(),
+            trust,
             session,
             clock: self.stages.clock.clone(),
             trouble: trouble_sender,
@@ -280,6 +289,24 @@ impl Making<'_> {
             tell,
         };
         self.tasks.spawn("readiness", |stop| looking.run(stop));
+    }
+
+    /// Waits for drills to be asked for.
+    fn drill(&self, view: watch::Receiver<View>) -> Result<Drills, NodeError> {
+        drill::clean(self.data_dir).map_err(failed)?;
+        let (ask, asked) = mpsc::channel(1);
+        let (report_sender, report) = watch::channel(None);
+        let drill = Drill {
+            data_dir: self.data_dir.to_owned(),
+            stages: self.stages.clone(),
+            me: self.rules.me,
+            min_free: self.config.min_free,
+            view,
+            asked,
+            report: report_sender,
+        };
+        self.tasks.spawn("drill", |stop| drill.run(stop));
+        Ok(Drills { ask, report })
     }
 
     /// Has the stages follow the roles; gives whether they run.
@@ -317,8 +344,9 @@ async fn bind(links: &Links) -> Result<Acceptor, NodeError> {
     let Links { config, folder, clock, .. } = links;
     let (inviting, clock) = (folder.clone(), clock.clone());
     let is_inviting = Arc::new(move || inviting.is_inviting(clock.now_ms()));
+    let own = links.rotation.own().borrow().clone();
     let acceptor = AcceptorConfig { is_inviting, ..AcceptorConfig::default() };
-    let acceptor = Acceptor::bind(config.listen, &links.identity, &links.trust, acceptor)
+    let acceptor = Acceptor::bind(config.listen, &own, &links.trust, acceptor)
         .await
         .map_err(|source| NodeError::PairListen { address: config.listen, source })?;
     let address = acceptor.local_address().unwrap_or(config.listen);

@@ -125,7 +125,7 @@ pub(super) async fn keep_warm(
         let stages = stages.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let known = known.as_deref().unwrap_or_default();
-            let prepare = |solution: &Arc<Solution>| prepare(&stages, solution, known);
+            let prepare = |solution: &Arc<Solution>| stages.prepare(solution, known);
             now.solutions.values().map(prepare).collect::<Vec<_>>()
         });
         if let Ok(prepared) = prepared.await {
@@ -135,32 +135,34 @@ pub(super) async fn keep_warm(
     }
 }
 
-/// Has a solution's component compiled here, unless just that is `known` to be so.
-fn prepare(stages: &Stages, solution: &Solution, known: &[Prepared]) -> Prepared {
-    let Solution { name, revision, digest, .. } = solution;
-    let is_this = |known: &&Prepared| {
-        (&known.solution, known.revision, known.digest) == (name, *revision, *digest)
-            && known.fault.is_none()
-    };
-    if let Some(known) = known.iter().find(is_this) {
-        return known.clone();
+impl Stages {
+    /// Has a solution's component compiled here, unless just that is `known` to be so.
+    pub(super) fn prepare(&self, solution: &Solution, known: &[Prepared]) -> Prepared {
+        let Solution { name, revision, digest, .. } = solution;
+        let is_this = |known: &&Prepared| {
+            (&known.solution, known.revision, known.digest) == (name, *revision, *digest)
+                && known.fault.is_none()
+        };
+        if let Some(known) = known.iter().find(is_this) {
+            return known.clone();
+        }
+        let began = Instant::now();
+        let fault = self.load(solution).err();
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Prepared { solution: name.clone(), revision: *revision, digest: *digest, took_ms, fault }
     }
-    let began = Instant::now();
-    let fault = load(stages, solution).err();
-    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Prepared { solution: name.clone(), revision: *revision, digest: *digest, took_ms, fault }
-}
 
-fn load(stages: &Stages, solution: &Solution) -> Result<(), String> {
-    let manifest = solution.manifest.as_ref().map_err(Clone::clone)?;
-    let component = stages.store.read().and_then(|snapshot| {
-        let blobs = snapshot.table(Table::Blobs)?;
-        blobs.get_bytes(&solution.digest.0)
-    });
-    let component = component.map_err(|error| error.to_string())?;
-    let component = component.ok_or("its component is not in the store")?;
-    let loaded = stages.engine.load(solution.digest, &component, manifest);
-    loaded.map(drop).map_err(|error| error.to_string())
+    fn load(&self, solution: &Solution) -> Result<(), String> {
+        let manifest = solution.manifest.as_ref().map_err(Clone::clone)?;
+        let component = self.store.read().and_then(|snapshot| {
+            let blobs = snapshot.table(Table::Blobs)?;
+            blobs.get_bytes(&solution.digest.0)
+        });
+        let component = component.map_err(|error| error.to_string())?;
+        let component = component.ok_or("its component is not in the store")?;
+        let loaded = self.engine.load(solution.digest, &component, manifest);
+        loaded.map(drop).map_err(|error| error.to_string())
+    }
 }
 
 /// What was not so before.

@@ -1,4 +1,4 @@
-//! What the nodes tell each other beside the journal: whether the standby could take over, and what time it is.
+//! What the nodes tell each other beside the journal: whether the standby could take over, what time it is, and new keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,11 +7,17 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
-use crate::model::{
-    clock::Clock,
-    pair::{
-        ready::{Ahead, Readiness},
-        talk::Said,
+use crate::{
+    model::{
+        clock::Clock,
+        pair::{
+            ready::{Ahead, Readiness},
+            talk::Said,
+        },
+    },
+    net::{
+        keys::{FolderError, Rotation},
+        link::Fingerprint,
     },
 };
 
@@ -30,6 +36,7 @@ pub struct Aside {
     pub ahead: Arc<watch::Sender<Option<Ahead>>>,
     /// A sign of life is wanted now: so that the standby shows what this node shows.
     pub hurry: Arc<Notify>,
+    pub rotation: Rotation,
 }
 
 /// Says it on one link.
@@ -38,6 +45,7 @@ pub(super) struct Saying {
     clock: Clock,
     clocks: Interval,
     hurry: Arc<Notify>,
+    next_key: watch::Receiver<Option<Fingerprint>>,
 }
 
 impl Aside {
@@ -46,11 +54,14 @@ impl Aside {
         own.mark_changed();
         let mut clocks = tokio::time::interval(CLOCKS);
         clocks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Saying { own, clock: self.clock.clone(), clocks, hurry: self.hurry.clone() }
+        let mut next_key = self.rotation.next();
+        next_key.mark_changed();
+        let (clock, hurry) = (self.clock.clone(), self.hurry.clone());
+        Saying { own, clock, clocks, hurry, next_key }
     }
 
     /// Takes in what the other has said aside, and gives the answer if there is one.
-    pub(super) fn hear(&self, said: Said) -> Option<Said> {
+    pub(super) async fn hear(&self, said: Said) -> Option<Said> {
         match said {
             Said::Ready(readiness) => drop(self.other.send_replace(Some(Arc::new(*readiness)))),
             Said::WhatTime { asked_ms } => {
@@ -60,9 +71,33 @@ impl Aside {
                 let ahead = Ahead::new(asked_ms, now_ms, self.clock.now_ms());
                 self.ahead.send_replace(Some(ahead));
             }
+            Said::NewKey { key } => {
+                let pinned = self.keep_key(move |rotation| rotation.pin(Fingerprint(key))).await;
+                return pinned.then_some(Said::Pinned { key });
+            }
+            Said::Pinned { key } => {
+                self.keep_key(move |rotation| rotation.adopt(Fingerprint(key))).await;
+            }
             _ => {}
         }
         None
+    }
+
+    /// Changes the keys on the disk; says whether that went well.
+    async fn keep_key(
+        &self,
+        change: impl FnOnce(Rotation) -> Result<(), FolderError> + Send + 'static,
+    ) -> bool {
+        let rotation = self.rotation.clone();
+        let changed = tokio::task::spawn_blocking(move || change(rotation)).await;
+        let changed = changed.map_err(|error| error.to_string());
+        match changed.and_then(|changed| changed.map_err(|error| error.to_string())) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "the pair's keys stay as they are");
+                false
+            }
+        }
     }
 
     /// There is no link any more.
@@ -86,6 +121,11 @@ impl Saying {
                     return Some(Said::WhatTime { asked_ms: self.clock.now_ms() });
                 }
                 () = self.hurry.notified() => return None,
+                Ok(()) = self.next_key.changed() => {
+                    if let Some(Fingerprint(key)) = *self.next_key.borrow_and_update() {
+                        return Some(Said::NewKey { key });
+                    }
+                }
             }
         }
     }

@@ -163,8 +163,12 @@ impl Hearing {
                 self.session.quarantine.settle(&name, &fates)?;
             }
             Said::Refused(why) => return Err(SessionError::Refused(why)),
-            said @ (Said::Ready(_) | Said::WhatTime { .. } | Said::Time { .. }) => {
-                if let Some(answer) = self.session.aside.hear(said) {
+            said @ (Said::Ready(_)
+            | Said::WhatTime { .. }
+            | Said::Time { .. }
+            | Said::NewKey { .. }
+            | Said::Pinned { .. }) => {
+                if let Some(answer) = self.session.aside.hear(said).await {
                     self.say.send(answer).await.ok();
                 }
             }

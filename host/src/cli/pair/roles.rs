@@ -1,4 +1,4 @@
-//! `tandem pair status`, `switchover` and `promote`.
+//! `tandem pair status`, `switchover`, `promote` and `rotate`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::{
         node_client::{Call, NodeClient},
         output::{Output, Style},
     },
-    control::wire::{Lack, Pair, Promote, Switched},
+    control::wire::{Lack, Pair, Promote, Rotated, Switched},
 };
 
 /// Longer than the node itself waits.
@@ -105,6 +105,16 @@ pub async fn switch_over(node: &NodeClient, output: Output) -> Result<(), Failur
 pub async fn promote(node: &NodeClient, force: bool, output: Output) -> Result<(), Failure> {
     let call = Call::post(["pair", "promote"]).json(&Promote { force }).timeout(PATIENCE);
     tell(&node.read(call).await?, "this node is primary now", output)
+}
+
+pub async fn rotate(node: &NodeClient, output: Output) -> Result<(), Failure> {
+    let rotated = node.read(Call::post(["pair", "rotate"]).timeout(PATIENCE * 2)).await?;
+    if output.is_json() {
+        return output.json(&rotated);
+    }
+    let Rotated { before, key, took_ms } = rotated;
+    output.line(format_args!("this node's key is {key} now; it took {took_ms} ms"))?;
+    output.line(format_args!("the one before, {before}, is refused"))
 }
 
 fn tell(switched: &Switched, what: &str, output: Output) -> Result<(), Failure> {

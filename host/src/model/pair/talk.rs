@@ -110,4 +110,12 @@ pub enum Said {
         asked_ms: u64,
         now_ms: u64,
     },
+    /// It will have this key, by its fingerprint: to be pinned beside the one that it has.
+    NewKey {
+        key: [u8; 32],
+    },
+    /// That key is pinned, on disk.
+    Pinned {
+        key: [u8; 32],
+    },
 }
