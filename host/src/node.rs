@@ -8,7 +8,7 @@ use crate::{
     control::{self, House},
     ingress::webhook::{self, Webhooks},
     model::clock::Clock,
-    net::{http_client, http_server, listen_file},
+    net::{http_client, http_server, keys::PairFolder, listen_file},
     runtime::{self, Engine},
     store::{self, Store},
     tasks::Tasks,
@@ -20,7 +20,7 @@ pub mod pair;
 mod term;
 
 pub use config::Config;
-use front::Front;
+use front::{Front, client::Signer};
 use term::{PATIENCE, Stages, Term};
 
 /// Why a node does not run (any more).
@@ -103,9 +103,11 @@ impl Node {
             listen: address.to_string(),
             data_dir: dir.display().to_string(),
             started_ms: clock.now_ms(),
-            clock,
+            clock: clock.clone(),
         };
-        let service = Front::new(webhooks, control::router(Arc::new(house)), &node, pair.clone());
+        let signer = Signer::new(PairFolder::of(dir), clock);
+        let router = control::router(Arc::new(house));
+        let service = Front::new(webhooks, router, &node, pair.clone(), signer);
         let server = http_server::Config {
             max_connections: config.ingress.max_connections,
             header_timeout: config.ingress.header_timeout,

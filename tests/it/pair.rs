@@ -1,5 +1,6 @@
 //! Two nodes that are one: real processes that are killed, paused, cut off and wiped, while messages come.
 
+mod address;
 mod crash;
 mod drill;
 mod in_sync;

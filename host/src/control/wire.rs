@@ -235,6 +235,8 @@ pub struct Message {
     pub epoch: u64,
     pub seq: u64,
     pub headers: Vec<(String, String)>,
+    /// The address of the sender, for a message from outside: also in the header `tandem-client`.
+    pub client: Option<String>,
     pub content_type: Option<String>,
     pub key: Option<String>,
     pub body: Body,

@@ -29,6 +29,7 @@ use tokio::{
 };
 use tower_service::Service as _;
 
+use self::client::Signer;
 use super::pair::Pair;
 use crate::{
     control,
@@ -38,6 +39,8 @@ use crate::{
     replication::Seen,
     takeover::View,
 };
+
+pub(super) mod client;
 
 /// Said by a node that passes a request on: it goes no further.
 const FORWARDED: HeaderName = HeaderName::from_static("tandem-forwarded");
@@ -64,12 +67,19 @@ pub(super) struct Front {
     router: Router,
     node: HeaderValue,
     pair: Option<Pair>,
+    signer: Signer,
     /// To the other node.
     pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
 impl Front {
-    pub fn new(webhooks: Webhooks, router: Router, node: &str, pair: Option<Pair>) -> Self {
+    pub fn new(
+        webhooks: Webhooks,
+        router: Router,
+        node: &str,
+        pair: Option<Pair>,
+        signer: Signer,
+    ) -> Self {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.set_connect_timeout(Some(Duration::from_secs(1)));
@@ -78,13 +88,15 @@ impl Front {
             router,
             node: HeaderValue::from_str(node).expect("hexadecimal digits"),
             pair,
+            signer,
             pool: Pool::builder(TokioExecutor::new()).build(http),
         }
     }
 
     async fn answer(mut self, request: Request<Incoming>) -> Answer {
-        let request = request.map(Either::Left);
+        let mut request = request.map(Either::Left);
         let Some(pair) = self.pair.clone() else { return self.here(request).await };
+        self.signer.believe(&mut request);
         let mut answer = if request.uri().path() == control::drill::DRILL {
             match self.at_the_standby(&pair, request).await {
                 Ok(answer) => answer,
@@ -213,6 +225,7 @@ impl Front {
         head.headers.remove(HOST);
         head.headers.remove(CONNECTION);
         head.headers.insert(FORWARDED, self.node.clone());
+        self.signer.sign(&mut head);
         let sent = Request::from_parts(head.clone(), Full::new(body.clone()));
         let unknown = |why: String| {
             unreachable(format!(

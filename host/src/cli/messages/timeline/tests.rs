@@ -44,7 +44,11 @@ fn message(status: &str, tries: Vec<Attempt>, deliveries: Vec<Delivery>) -> Mess
         },
         epoch: 1,
         seq: 4711,
-        headers: vec![("x-shop".into(), "vienna".into())],
+        headers: vec![
+            ("x-shop".into(), "vienna".into()),
+            ("tandem-client".into(), "10.0.0.7".into()),
+        ],
+        client: Some("10.0.0.7".into()),
         content_type: Some("application/json".into()),
         key: Some("AT".into()),
         body: Body::Text("{\"name\": \"Mara\",\n \"country\": \"AT\"}".into()),
