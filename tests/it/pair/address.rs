@@ -185,7 +185,6 @@ impl Drop for Machine {
 /// An address moves with the role, by the script that is documented: senders know one address, and it answers again after
 /// the node that had it was killed, although that machine still has it.
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
 fn an_address_moves_to_the_node_that_takes_over() {
     let machines = match Machines::new() {
         Ok(machines) => machines,

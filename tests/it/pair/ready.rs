@@ -1,7 +1,7 @@
 //! Whether the standby could take over is known before anybody needs it.
 
 use serde_json::{Value, json};
-use tandem_tests::{PairUnderTest, Side, Solution, Third, wait_until};
+use tandem_tests::{PairUnderTest, Side, Solution, Third};
 
 use crate::TANDEM;
 

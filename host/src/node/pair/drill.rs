@@ -120,11 +120,11 @@ impl Drill {
                 None => tracing::info!(took = ?began.elapsed(), "the drill went well"),
                 Some(reason) => tracing::warn!(reason, "the drill failed"),
             }
-            self.report.send_modify(|report| {
-                if let Some(report) = report {
-                    report.state = if reason.is_none() { "done" } else { "failed" }.to_owned();
-                    (report.took_ms, report.reason) = (millis(began), reason);
-                }
+            let state = if reason.is_none() { "done" } else { "failed" };
+            let took_ms = millis(began);
+            tell(&self.report, |report| {
+                *report =
+                    wire::Drill { state: state.to_owned(), took_ms, reason, ..report.clone() };
             });
         }
     }
@@ -172,17 +172,13 @@ impl Drill {
         let began = Instant::now();
         self.probe(&store).await?;
         self.did("message", "a message is accepted, handled and settled", began);
-        blocking(move || Ok(drop(store))).await
+        close(store).await
     }
 
     fn did(&self, step: &str, what: &str, began: Instant) {
         let step =
             wire::Step { step: step.to_owned(), what: what.to_owned(), took_ms: millis(began) };
-        self.report.send_modify(|report| {
-            if let Some(report) = report {
-                report.steps.push(step);
-            }
-        });
+        tell(&self.report, |report| report.steps.push(step));
     }
 
     fn has_room(&self) -> Result<(), String> {
@@ -213,11 +209,7 @@ impl Drill {
         let giving = blocking(move || {
             from.give_rows(|part| {
                 let bytes = bytes_of(&part);
-                report.send_modify(|report| {
-                    if let Some(report) = report {
-                        report.copied_bytes += bytes;
-                    }
-                });
+                tell(&report, |report| report.copied_bytes += bytes);
                 !is_over.load(Ordering::Relaxed) && give.blocking_send(part).is_ok()
             })
             .map_err(text)
@@ -225,7 +217,7 @@ impl Drill {
         let (installed, given) = tokio::join!(copy.install(rows), giving);
         given?;
         installed.map_err(text)?;
-        blocking(move || Ok(drop(copy))).await
+        close(copy).await
     }
 
     async fn open(&self, config: store::Config) -> Result<Store, String> {
@@ -317,6 +309,23 @@ impl Loader for Nobody {
         }
         Err(LoadError("in a drill no solution handles anything".to_owned()))
     }
+}
+
+fn tell(report: &watch::Sender<Option<wire::Drill>>, change: impl FnOnce(&mut wire::Drill)) {
+    report.send_modify(|report| {
+        if let Some(report) = report {
+            change(report);
+        }
+    });
+}
+
+/// Until its writer has ended.
+async fn close(store: Store) -> Result<(), String> {
+    blocking(move || {
+        drop(store);
+        Ok(())
+    })
+    .await
 }
 
 fn bytes_of(part: &Installing) -> u64 {
