@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tandem_tests::{
     DEADLINE, Request, Side, Solution,
     program::{Told, finish},
-    wait_until,
+    wait_for, wait_until,
 };
 
 use crate::TANDEM;
@@ -52,7 +52,13 @@ fn a_message_keeps_its_senders_address_whichever_node_took_it() {
     let id = send(Side::Failover, "127.0.0.9");
     pair.main.kill9();
     pair.wait_primary(Side::Failover);
-    assert_eq!(pair.failover.message(&id)["client"], "127.0.0.9");
+    // It shows a moment later, with the epoch's beginning.
+    let path = format!("messages/{id}");
+    let shown = wait_for("the message shows", || {
+        let answer = pair.failover.call("GET", &path, None);
+        (answer.status != 404).then(|| answer.expect(200).json())
+    });
+    assert_eq!(shown["client"], "127.0.0.9");
 }
 
 /// The script that the documentation shows.
