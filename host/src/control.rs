@@ -26,6 +26,8 @@ use crate::{
     store::Store,
 };
 
+mod deploy;
+pub mod drill;
 mod letters;
 mod messages;
 mod metrics;
@@ -55,6 +57,8 @@ type Shared = State<Arc<House>>;
 
 /// Asked of this node, and not of the primary.
 pub const PROMOTE: &str = "/api/v1/pair/promote";
+/// The same: whose key is to be another.
+pub const ROTATE: &str = "/api/v1/pair/rotate";
 /// Each node has its own.
 pub const QUARANTINE: &str = "/api/v1/pair/quarantine";
 
@@ -74,10 +78,12 @@ pub fn router(house: Arc<House>) -> Router {
         .route("/api/v1/pair", get(pair::show))
         .route("/api/v1/pair/switchover", post(pair::switch_over))
         .route(PROMOTE, post(pair::promote))
+        .route(ROTATE, post(pair::rotate))
+        .route(drill::DRILL, get(drill::show).post(drill::begin))
         .route(QUARANTINE, get(pair::quarantine))
         .route("/api/v1/pair/quarantine/{id}", get(pair::quarantined).delete(pair::discard))
         .route("/api/v1/pair/quarantine/{id}/replay", post(pair::replay))
-        .route("/api/v1/solutions", get(solutions::list).post(solutions::deploy))
+        .route("/api/v1/solutions", get(solutions::list).post(deploy::deploy))
         .route("/api/v1/solutions/{name}", get(solutions::show).delete(solutions::remove))
         .route("/api/v1/solutions/{name}/pause", post(solutions::pause))
         .route("/api/v1/solutions/{name}/resume", post(solutions::resume))

@@ -8,7 +8,7 @@ use crate::{
     control::{self, House},
     ingress::webhook::{self, Webhooks},
     model::clock::Clock,
-    net::{http_client, http_server, listen_file},
+    net::{http_client, http_server, keys::PairFolder, listen_file},
     runtime::{self, Engine},
     store::{self, Store},
     tasks::Tasks,
@@ -20,7 +20,7 @@ pub mod pair;
 mod term;
 
 pub use config::Config;
-use front::Front;
+use front::{Front, client::Signer};
 use term::{PATIENCE, Stages, Term};
 
 /// Why a node does not run (any more).
@@ -86,7 +86,6 @@ impl Node {
         let mut term = None;
         let mut pair = None;
         if let Some(config) = &config.pair {
-            tasks.spawn("warm", |stop| term::keep_warm(stages.clone(), stop));
             pair = Some(pair::start(config, dir, address, stages, dispatch, &tasks).await?);
         } else {
             let begun = stages.begin();
@@ -104,9 +103,11 @@ impl Node {
             listen: address.to_string(),
             data_dir: dir.display().to_string(),
             started_ms: clock.now_ms(),
-            clock,
+            clock: clock.clone(),
         };
-        let service = Front::new(webhooks, control::router(Arc::new(house)), &node, pair.clone());
+        let signer = Signer::new(PairFolder::of(dir), clock);
+        let router = control::router(Arc::new(house));
+        let service = Front::new(webhooks, router, &node, pair.clone(), signer);
         let server = http_server::Config {
             max_connections: config.ingress.max_connections,
             header_timeout: config.ingress.header_timeout,

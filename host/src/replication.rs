@@ -24,11 +24,13 @@ use crate::{
     store::{Store, frame, replicate::OrderError, row::segment::SegmentKey},
 };
 
+mod aside;
 mod feed;
 mod quarantine;
 mod receive;
 mod wire;
 
+pub use aside::Aside;
 pub use quarantine::{Quarantine, Report};
 pub use receive::recover;
 
@@ -71,6 +73,8 @@ pub struct Session {
     pub heard: mpsc::Sender<Heard>,
     /// Whoever wants to know the other node.
     pub seen: Arc<watch::Sender<Option<Seen>>>,
+    /// What is told beside the journal.
+    pub aside: Aside,
     /// Where the link comes from.
     pub from: Option<IpAddr>,
 }
@@ -130,6 +134,7 @@ impl Session {
     /// There is no link any more: what the other node has is not known, and nothing is kept for it.
     pub async fn end(&self) {
         self.gate.lost();
+        self.aside.end();
         self.store.keep_after(u64::MAX);
         self.heard.send(Heard::Down { gone: false }).await.ok();
     }
@@ -181,6 +186,17 @@ impl Session {
         }
     }
 
+    async fn say_aside(
+        &self,
+        said: Option<Said>,
+        sender: &mut LinkSender,
+    ) -> Result<(), SessionError> {
+        match said {
+            Some(said) => wire::say(sender, &said).await,
+            None => self.say_beat(sender).await,
+        }
+    }
+
     /// Says what there is to say: who this is, signs of life, answers, and, as the primary, its frames.
     async fn speak(
         self,
@@ -198,6 +214,7 @@ impl Session {
         // When the archive was looked through last.
         let mut looked = None;
         let mut feed = feed::Feed::None;
+        let mut aside = self.aside.saying();
         loop {
             let standing = posture.borrow_and_update().standing;
             let outcome = async {
@@ -234,6 +251,7 @@ impl Session {
                             self.ask_for_segment(&mut sender, &mut looked).await?;
                         }
                     }
+                    said = aside.next() => self.say_aside(said, &mut sender).await?,
                     part = feed.next(&self.store, &self.gate) => match part? {
                         feed::Part::Frame(before, frame) => {
                             let place = (standing.epoch, self.gate.look().shown);

@@ -28,7 +28,7 @@ fn a_message_is_kept_handled_and_delivered() {
     assert_eq!(message["key"], "mara");
     assert_eq!(
         message["headers"],
-        json!([["x-form", "landing"]]),
+        json!([["x-form", "landing"], ["tandem-client", "127.0.0.1"]]),
         "what is for the node is not kept"
     );
     assert_eq!(message["body"]["text"], LEAD);

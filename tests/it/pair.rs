@@ -1,6 +1,10 @@
 //! Two nodes that are one: real processes that are killed, paused, cut off and wiped, while messages come.
 
+mod address;
 mod crash;
+mod drill;
 mod in_sync;
+mod ready;
+mod rotate;
 mod silence;
 mod strangers;

@@ -3,9 +3,11 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, BufRead, BufReader, Read},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
 };
+
+use socket2::{Domain, Socket, Type};
 
 /// Longer than the longest `?wait` of a test.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -66,7 +68,18 @@ impl Request {
 
     /// The same, but gives up after so much silence.
     pub fn send_within(&self, address: SocketAddr, patience: Duration) -> io::Result<Response> {
-        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        self.send_on(TcpStream::connect_timeout(&address, patience)?, patience)
+    }
+
+    /// The same from an address of this machine, such as any of 127.0.0.0/8.
+    pub fn send_from(&self, from: IpAddr, address: SocketAddr) -> io::Result<Response> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.connect(&address.into())?;
+        self.send_on(socket.into(), PATIENCE)
+    }
+
+    fn send_on(&self, mut stream: TcpStream, patience: Duration) -> io::Result<Response> {
         stream.set_read_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         let written = io::Write::write_all(&mut stream, &self.bytes());

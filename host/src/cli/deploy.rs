@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::control::wire::{Deploy, Deployed};
+use crate::control::wire::{Deploy, Deployed, OnStandby};
 
 use super::{
     build,
@@ -22,11 +22,13 @@ const TIMEOUT: Duration = Duration::from_mins(3);
 /// Deploy a solution to a node
 ///
 /// The node checks everything before it changes anything. Messages that wait are handled by the new version; one that runs
-/// is finished by the old. Deploying what is active already changes nothing.
+/// is finished by the old. Deploying what is active already changes nothing. In a pair the answer comes when both nodes have
+/// it, verified and compiled; if the standby is away it says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tandem deploy
   tandem deploy solutions/lead-router --build
+  tandem deploy --wait-standby
   tandem deploy --node https://tandem.example.com --token \"$TOKEN\"")]
 pub struct Args {
     /// The solution's folder, or its solution.toml
@@ -36,6 +38,10 @@ pub struct Args {
     /// Build it first, as `tandem build` does
     #[arg(long)]
     build: bool,
+
+    /// Deploy nothing if the standby is away, and end with 8 if it does not have it in the end
+    #[arg(long)]
+    wait_standby: bool,
 
     #[command(flatten)]
     node: NodeArgs,
@@ -47,7 +53,8 @@ pub async fn run(args: Args, output: Output) -> Result<(), Failure> {
     if args.build {
         build::build(&project, output)?;
     }
-    let answer = node.call(call(&project.manifest, &project.component()?)).await?;
+    let answer =
+        node.call(call(&project.manifest, &project.component()?, args.wait_standby)).await?;
     if output.is_json() {
         return output.line(String::from_utf8_lossy(&answer.body));
     }
@@ -55,7 +62,8 @@ pub async fn run(args: Args, output: Output) -> Result<(), Failure> {
     for warning in &deployed.warnings {
         output.note(format_args!("{} {warning}", output.paint(Style::Warn, "warning:")));
     }
-    output.line(line(&deployed, node.address()))
+    output.line(line(&deployed, node.address()))?;
+    deployed.standby.as_ref().map_or(Ok(()), |standby| output.line(standby_line(standby)))
 }
 
 /// Deploys from memory, for the demo.
@@ -64,11 +72,12 @@ pub async fn deploy(
     manifest: &str,
     component: &[u8],
 ) -> Result<Deployed, Failure> {
-    Ok(node.read(call(manifest, component)).await?)
+    Ok(node.read(call(manifest, component, false)).await?)
 }
 
-fn call(manifest: &str, component: &[u8]) -> Call {
-    let body = Deploy { manifest: manifest.to_owned(), component: STANDARD.encode(component) };
+fn call(manifest: &str, component: &[u8], wait_standby: bool) -> Call {
+    let component = STANDARD.encode(component);
+    let body = Deploy { manifest: manifest.to_owned(), component, wait_standby };
     Call::post(["solutions"]).json(&body).timeout(TIMEOUT)
 }
 
@@ -80,6 +89,21 @@ fn line(deployed: &Deployed, node: &str) -> String {
         format!("{name} {version} ({digest}) is revision {revision} on {node}, ready in {ready}")
     } else {
         format!("{name} {version} ({digest}) is active on {node} already, as revision {revision}")
+    }
+}
+
+fn standby_line(standby: &OnStandby) -> String {
+    let ms = |ms: u64| span_us(ms.saturating_mul(1_000));
+    let node = standby.node.as_deref().map_or_else(String::new, |node| format!(" {node}"));
+    let reason = standby.reason.as_deref().unwrap_or("it does not say why");
+    match (standby.state.as_str(), standby.compile_ms) {
+        ("ready", Some(compile_ms)) => format!(
+            "the standby{node} has it too: verified and compiled in {}, ready after {}",
+            ms(compile_ms),
+            ms(standby.after_ms)
+        ),
+        ("failed", _) => format!("the standby{node} cannot run it: {reason}"),
+        _ => format!("the standby{node} does not have it yet: {reason}"),
     }
 }
 
@@ -96,6 +120,7 @@ mod tests {
             digest: "0123456789abcdef".into(),
             changed: true,
             ready_ms: 84,
+            standby: None,
             warnings: Vec::new(),
         };
         assert_eq!(
@@ -104,5 +129,20 @@ mod tests {
         );
         deployed.changed = false;
         assert!(line(&deployed, "http://n").ends_with("already, as revision 3"));
+        let mut standby = OnStandby {
+            node: Some("8c1d".into()),
+            state: "ready".into(),
+            after_ms: 210,
+            compile_ms: Some(61),
+            reason: None,
+        };
+        assert_eq!(
+            standby_line(&standby),
+            "the standby 8c1d has it too: verified and compiled in 61.0 ms, ready after 210.0 ms"
+        );
+        (standby.state, standby.reason) = ("failed".into(), Some("no memory".into()));
+        assert_eq!(standby_line(&standby), "the standby 8c1d cannot run it: no memory");
+        (standby.state, standby.node) = ("away".into(), None);
+        assert_eq!(standby_line(&standby), "the standby does not have it yet: no memory");
     }
 }

@@ -17,10 +17,11 @@ pub enum Exit {
     TimedOut = 5,
     NotAllowed = 6,
     NotNow = 7,
+    NoStandby = 8,
 }
 
 impl Exit {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -29,6 +30,7 @@ impl Exit {
         Self::TimedOut,
         Self::NotAllowed,
         Self::NotNow,
+        Self::NoStandby,
     ];
 
     pub fn code(self) -> u8 {
@@ -45,10 +47,20 @@ impl Exit {
             Self::TimedOut => "no answer in time",
             Self::NotAllowed => "the token is missing, wrong, or not enough",
             Self::NotNow => "refused for now (queue or disk full, node not ready): try again later",
+            Self::NoStandby => {
+                "the standby is away or not ready, and was asked for (--wait-standby)"
+            }
         }
     }
 
-    /// From the status of a problem that a node answered.
+    /// From a problem that a node answered.
+    fn of_problem(status: u16, code: &str) -> Self {
+        match code {
+            "standby-away" | "standby-not-ready" => Self::NoStandby,
+            _ => Self::of_status(status),
+        }
+    }
+
     fn of_status(status: u16) -> Self {
         match status {
             401 | 403 => Self::NotAllowed,
@@ -150,7 +162,7 @@ impl From<node_client::Error> for Failure {
             Error::Broken { .. } => Self::new(Exit::Unreachable, "connection-broke", message),
             Error::TimedOut { .. } => Self::new(Exit::TimedOut, "timed-out", message),
             Error::Refused(problem) => {
-                Self::new(Exit::of_status(problem.status), &problem.code, message)
+                Self::new(Exit::of_problem(problem.status, &problem.code), &problem.code, message)
             }
             Error::Unexpected { status, .. } => {
                 Self::new(Exit::of_status(status), "unexpected-answer", message)

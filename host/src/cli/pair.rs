@@ -19,6 +19,7 @@ use super::{
     target::NodeArgs,
 };
 
+mod drill;
 mod quarantine;
 mod refusals;
 mod roles;
@@ -123,6 +124,31 @@ enum Action {
         node: NodeArgs,
     },
 
+    /// Give a node another key, while both run
+    ///
+    /// The other node pins the new key first, beside the old one; once they are linked by the new key, the old one is refused.
+    /// Of the node that is asked; ask each of the two for both.
+    #[command(after_help = "Examples:
+  tandem pair rotate
+  tandem pair rotate --node http://10.0.0.2:7400")]
+    Rotate {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+
+    /// Try a takeover on a copy, and tell how long each step took
+    ///
+    /// The standby copies its store into a folder of its own, opens it, verifies it, begins the next epoch, loads every
+    /// component and handles one message of the drill's own. Nothing is delivered and no solution handles anything; the pair goes
+    /// on meanwhile. The copy goes when it is done. Either node may be asked.
+    #[command(after_help = "Examples:
+  tandem pair drill
+  tandem pair drill --node http://10.0.0.2:7400 --json | jq .steps")]
+    Drill {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+
     /// What one node had accepted and the other may never have had
     ///
     /// After the nodes were apart, the one that is not primary any more sets aside what it did meanwhile, and its messages
@@ -203,6 +229,8 @@ pub async fn run(args: Args, output: Output) -> Result<(), Failure> {
         Action::Promote { allow_data_loss, node } => {
             roles::promote(&node.client()?, allow_data_loss, output).await
         }
+        Action::Rotate { node } => roles::rotate(&node.client()?, output).await,
+        Action::Drill { node } => drill::run(&node.client()?, output).await,
         Action::Quarantine { action, node } => {
             quarantine::run(action, &node.client()?, output).await
         }

@@ -109,10 +109,13 @@ pub(super) async fn show(
     let tries = tries.collect();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = row.headers.iter().map(|(name, value)| (name.clone(), text(value)));
+    let headers: Vec<_> = headers.collect();
+    let client = headers.iter().find(|(name, _)| name == "tandem-client");
     Ok(Json(wire::Message {
         epoch: row.position.epoch,
         seq: row.position.seq,
-        headers: headers.collect(),
+        client: client.map(|(_, ip)| ip.clone()),
+        headers,
         content_type: row.content_type,
         key: row.key,
         body: body(&row.body),

@@ -97,8 +97,12 @@ pub(super) async fn show(State(house): Shared) -> Result<impl IntoResponse, Prob
         ("tandem_epoch", "gauge", "Epoch of the journal.", load(&counters.epoch)),
         ("tandem_seq", "gauge", "Number of the last frame.", load(&counters.seq)),
     ];
+    let pair = house.pair.as_ref().map(|pair| {
+        let help = "1 if the standby of the pair could take over, as far as this node knows.";
+        ("tandem_standby_ready", "gauge", help, u64::from(pair.is_ready()))
+    });
     let mut text = String::new();
-    for (name, kind, help, value) in rows {
+    for (name, kind, help, value) in rows.into_iter().chain(pair) {
         writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
             .expect("a string takes all text");
     }

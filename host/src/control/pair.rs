@@ -8,14 +8,17 @@ use axum::{
     http::StatusCode,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 
-use super::{Body, Shared, wire};
+use super::{Body, Shared, drill::Drills, wire};
 use crate::{
-    model::pair::{InSync, Role},
-    net::problem::Problem,
+    model::pair::{
+        InSync, Role,
+        ready::{Ahead, Lack, Prepared, Readiness, What},
+    },
+    net::{keys::Rotation, problem::Problem},
     replication::{Quarantine, Seen},
     takeover::{
         View,
@@ -37,9 +40,18 @@ pub struct Pair {
     pub serving: watch::Receiver<bool>,
     pub events: mpsc::Sender<Event>,
     pub quarantine: Arc<Quarantine>,
+    /// How this node finds itself, while it is standby.
+    pub ready: watch::Receiver<Option<Arc<Readiness>>>,
+    /// How the other does, while there is a link.
+    pub other_ready: watch::Receiver<Option<Arc<Readiness>>>,
+    pub ahead: watch::Receiver<Option<Ahead>>,
+    /// Has the other node shown at once what this one shows.
+    pub hurry: Arc<Notify>,
+    pub drills: Drills,
+    pub rotation: Rotation,
 }
 
-fn pair(house: &super::House) -> Result<&Pair, Problem> {
+pub(super) fn pair(house: &super::House) -> Result<&Pair, Problem> {
     house.pair.as_ref().ok_or_else(|| {
         let detail = "this node is alone: its configuration has no [pair]";
         Problem::new(StatusCode::CONFLICT, "no-pair", detail)
@@ -75,7 +87,58 @@ impl Pair {
         if matches!(view.state.phase, Phase::Starting { .. } | Phase::Candidate) {
             warnings.push("No node is primary as far as this one knows: messages wait.".to_owned());
         }
+        drop(view);
+        if let Some(standby) = self.standby() {
+            let who = if self.role() == Role::Standby { "This node" } else { "The standby" };
+            // Said above already, where the primary is asked.
+            let is_said = |lack: &Lack| {
+                self.role() == Role::Primary && matches!(lack.what, What::Link | What::InSync)
+            };
+            let lacks = standby.lacks.iter().filter(|lack| !is_said(lack));
+            warnings.extend(lacks.map(|lack| format!("{who} is not ready to take over: {lack}.")));
+        }
         warnings
+    }
+
+    /// What is known of the standby, whichever of the two that is.
+    fn standby(&self) -> Option<Arc<Readiness>> {
+        match self.role() {
+            Role::Standby => self.ready.borrow().clone(),
+            Role::Primary => self.other_ready.borrow().clone(),
+            Role::Starting => None,
+        }
+    }
+
+    /// Whether the standby could take over, as far as this node knows.
+    pub(super) fn is_ready(&self) -> bool {
+        self.standby().is_some_and(|standby| standby.lacks.is_empty())
+    }
+
+    fn describe_standby(&self) -> Option<wire::Standby> {
+        let readiness = self.standby()?;
+        let state = &self.view.borrow().state;
+        let node = match state.role() {
+            Role::Primary => state.peer.as_ref().map(|peer| peer.store)?,
+            _ => state.rules.me,
+        };
+        let lack = |lack: &Lack| wire::Lack {
+            what: lack.what.word().to_owned(),
+            why: lack.why.clone(),
+            remedy: lack.remedy.clone(),
+        };
+        let component = |prepared: &Prepared| wire::Component {
+            solution: prepared.solution.to_string(),
+            revision: prepared.revision,
+            digest: prepared.digest.to_string(),
+            took_ms: prepared.took_ms,
+            fault: prepared.fault.clone(),
+        };
+        Some(wire::Standby {
+            node: node.to_string(),
+            ready: readiness.lacks.is_empty(),
+            lacks: readiness.lacks.iter().map(lack).collect(),
+            components: readiness.components.iter().map(component).collect(),
+        })
     }
 }
 
@@ -131,6 +194,8 @@ fn describe(pair: &Pair) -> wire::Pair {
         },
         policy: pair.policy.clone(),
         peer,
+        standby: pair.describe_standby(),
+        clock_ahead_ms: pair.ahead.borrow().map(Ahead::about_ms),
         warnings: pair.warnings(),
     }
 }
@@ -203,6 +268,42 @@ pub(super) async fn promote(
         })),
         _ => Err(refuse("who keeps the record did not let this node become primary".to_owned())),
     }
+}
+
+/// Gives this node another key, which the other has pinned first; answers when they are linked by it.
+pub(super) async fn rotate(State(house): Shared) -> Result<Json<wire::Rotated>, Problem> {
+    let pair = pair(&house)?;
+    let refuse = |why: &str| {
+        let detail = format!("{why}; `tandem pair status` shows how the nodes are");
+        Problem::new(StatusCode::CONFLICT, "no-rotation", detail)
+    };
+    if !pair.view.borrow().state.peer.as_ref().is_some_and(|peer| peer.is_up) {
+        return Err(refuse(
+            "the other node is not there, and has to know the new key before this one uses it",
+        ));
+    }
+    let began = Instant::now();
+    let (mut own, mut seen) = (pair.rotation.own(), pair.seen.clone());
+    let before = own.borrow_and_update().fingerprint();
+    let rotation = pair.rotation.clone();
+    let begun = tokio::task::spawn_blocking(move || rotation.begin()).await;
+    let begun = begun.map_err(|error| Problem::internal(error.to_string()))?;
+    let key = begun.map_err(|error| Problem::internal(error.to_string()))?;
+    let adopted = own.wait_for(|own| own.fingerprint() == key);
+    if tokio::time::timeout(PATIENCE, adopted).await.is_err() {
+        return Err(refuse(
+            "the other node has not pinned the new key yet: this one keeps its key, and goes on with it as soon as there is a link",
+        ));
+    }
+    seen.mark_unchanged();
+    if tokio::time::timeout(PATIENCE, seen.changed()).await.is_err() {
+        return Err(refuse("this node has its new key, and there is no link with it yet"));
+    }
+    Ok(Json(wire::Rotated {
+        before: before.to_string(),
+        key: key.to_string(),
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }))
 }
 
 fn unreadable(error: io::Error) -> Problem {

@@ -1,21 +1,17 @@
-//! Solutions: shown, deployed, paused, resumed, rolled back, removed.
+//! Solutions: shown, paused, resumed, rolled back, removed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use tokio::time::Instant;
 
-use super::{At, Body, House, Shared, lines, name, wire};
+use super::{At, Body, House, Shared, name, wire};
 use crate::{
     contract::manifest::{Manifest, SourceKind, parse},
-    model::name::Digest,
     net::problem::Problem,
     store::{
         ReadError, Refusal,
         catalogue::Solution,
-        change::deploy::{Deploy, Pause, Remove, Rollback},
+        change::deploy::{Pause, Remove, Rollback},
         row::{Row, SolutionNo, dead_letter::DeadLetterRow},
         table::Table,
     },
@@ -129,52 +125,6 @@ fn sources(house: &House, solution: &Solution, manifest: &Manifest) -> Vec<wire:
         }
     };
     manifest.sources.iter().map(source).collect()
-}
-
-/// Checks manifest and component, compiles, and makes the version active: all or nothing.
-pub(super) async fn deploy(
-    State(house): Shared,
-    Body(body): Body<wire::Deploy>,
-) -> Result<Json<wire::Deployed>, Problem> {
-    let began = Instant::now();
-    let refused =
-        |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "solution-refused", detail);
-    let manifest = parse::parse(&body.manifest)
-        .map_err(|errors| refused(errors.in_file("solution.toml").to_string()))?;
-    let component = BASE64_STANDARD.decode(body.component.as_bytes()).map_err(|error| {
-        Problem::bad_request("bad-body", format!("`component` is not base64: {error}"))
-    })?;
-    let component = Bytes::from(component);
-    let digest = Digest::of(&component);
-    // Checking and compiling take a core for as long as they take: not on a thread that serves others.
-    let (engine, bytes, compiled) = (house.engine.clone(), component.clone(), manifest.clone());
-    let checked = tokio::task::spawn_blocking(move || {
-        let checked =
-            engine.check(&compiled, &bytes).map_err(|faults| lines(faults.iter().map(explain)))?;
-        engine.load(digest, &bytes, &compiled).map_err(|error| error.to_string())?;
-        Ok(checked)
-    });
-    let checked = checked.await.map_err(|error| Problem::internal(error.to_string()))?;
-    let checked = checked.map_err(refused)?;
-    let Manifest { name, version, .. } = manifest;
-    let change = Deploy { name: name.clone(), manifest: body.manifest, component, digest };
-    let deployed = house.store.submit(change).await?.answer;
-    Ok(Json(wire::Deployed {
-        name: name.to_string(),
-        version,
-        revision: deployed.revision,
-        digest: digest.to_string(),
-        changed: deployed.changed,
-        ready_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        warnings: checked.warnings,
-    }))
-}
-
-fn explain(fault: &crate::runtime::ComponentFault) -> String {
-    match fault.fix() {
-        Some(fix) => format!("{fault}\n  {fix}"),
-        None => fault.to_string(),
-    }
 }
 
 pub(super) async fn pause(

@@ -134,6 +134,9 @@ pub struct Deploy {
     pub manifest: String,
     /// The component, base64 (standard alphabet, padded).
     pub component: String,
+    /// Only with a standby, and not before that has it too.
+    #[serde(default)]
+    pub wait_standby: bool,
 }
 
 /// Answer to it.
@@ -147,7 +150,25 @@ pub struct Deployed {
     pub changed: bool,
     /// From the last byte of the request to ready for messages.
     pub ready_ms: u64,
+    /// Of a node that is one of a pair: how it is with the other.
+    pub standby: Option<OnStandby>,
     pub warnings: Vec<String>,
+}
+
+/// A deployment on the standby.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OnStandby {
+    /// The beginning of its store's identity.
+    pub node: Option<String>,
+    /// `ready`: it has the bytes, verified and compiled; `failed`: it cannot run them; `late`: that takes longer than this
+    /// answer waits; `away`.
+    pub state: String,
+    /// From the last byte of the request to what `state` says.
+    pub after_ms: u64,
+    /// What verifying and compiling took there.
+    pub compile_ms: Option<u64>,
+    /// Why it is not ready.
+    pub reason: Option<String>,
 }
 
 /// Body of `POST /api/v1/solutions/{name}/pause` and `…/resume`.
@@ -214,6 +235,8 @@ pub struct Message {
     pub epoch: u64,
     pub seq: u64,
     pub headers: Vec<(String, String)>,
+    /// The address of the sender, for a message from outside: also in the header `tandem-client`.
+    pub client: Option<String>,
     pub content_type: Option<String>,
     pub key: Option<String>,
     pub body: Body,
@@ -344,7 +367,43 @@ pub struct Pair {
     /// What happens when a node is gone.
     pub policy: String,
     pub peer: Option<Peer>,
+    /// Whether the standby could take over, if that is known here.
+    pub standby: Option<Standby>,
+    /// How far the other node's clock is ahead of this one's, about.
+    pub clock_ahead_ms: Option<i64>,
     pub warnings: Vec<String>,
+}
+
+/// Whether the standby could take over, as it finds itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Standby {
+    pub node: String,
+    pub ready: bool,
+    /// What is not as it should be, what weighs most first.
+    pub lacks: Vec<Lack>,
+    pub components: Vec<Component>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Lack {
+    /// `link`, `in-sync`, `witness`, `component`, `intake`, `disk` or `clock`.
+    pub what: String,
+    pub why: String,
+    /// What to do about it.
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
+
+/// A deployed component on the standby.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Component {
+    pub solution: String,
+    pub revision: u32,
+    pub digest: String,
+    /// Verified and compiled within this time.
+    pub took_ms: u64,
+    /// Why it cannot run there.
+    pub fault: Option<String>,
 }
 
 /// Who may be primary.
@@ -410,4 +469,39 @@ pub struct QuarantinedMessage {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Discard {
     pub reason: String,
+}
+
+/// A takeover on a copy of the standby's store, and how long each step took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    /// The standby, which did it.
+    pub node: String,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    pub started_ms: u64,
+    /// The last frame of the standby when it began.
+    pub frame: u64,
+    pub copied_bytes: u64,
+    pub steps: Vec<Step>,
+    /// In all.
+    pub took_ms: u64,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `copy`, `open`, `verify`, `epoch`, `components` or `message`.
+    pub step: String,
+    /// What was done, in words.
+    pub what: String,
+    pub took_ms: u64,
+}
+
+/// A node has another key. Fingerprints.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Rotated {
+    pub before: String,
+    pub key: String,
+    pub took_ms: u64,
 }

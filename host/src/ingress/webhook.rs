@@ -29,7 +29,7 @@ use crate::{
         name::Name,
         position::Durability,
     },
-    net::problem::Problem,
+    net::{http_server::Client, problem::Problem},
     store::{
         Catalogue, Kept, Refusal, Store, SubmitError,
         catalogue::Solution,
@@ -45,8 +45,10 @@ use crate::{
 pub const PREFIX: &str = "/hooks/";
 /// Messages with the same key are handled in the order in which they were accepted.
 const KEY_HEADER: HeaderName = HeaderName::from_static("tandem-key");
+/// Kept with a message: the address of its sender, as this node or the one that passed it on saw it.
+const CLIENT_HEADER: &str = "tandem-client";
 /// Headers that are about the connection or for this node, not for the solution.
-const NOT_KEPT: [&str; 13] = [
+const NOT_KEPT: [&str; 15] = [
     "accept-encoding",
     "authorization",
     "connection",
@@ -56,6 +58,8 @@ const NOT_KEPT: [&str; 13] = [
     "host",
     "keep-alive",
     "proxy-authorization",
+    CLIENT_HEADER,
+    "tandem-forwarded",
     "te",
     "trailer",
     "transfer-encoding",
@@ -141,7 +145,10 @@ impl Webhooks {
         let room = self.room(headers, rules.max_body).await?;
         let body = receive(body, rules.max_body, self.body_timeout).await?;
         self.believe(&solution, &source, &rules, headers, &body)?;
-        let content = content(source.clone(), headers, body)?;
+        let mut content = content(source.clone(), headers, body)?;
+        if let Some(Client(ip)) = head.extensions.get() {
+            content.headers.push((CLIENT_HEADER.to_owned(), ip.to_string().into_bytes()));
+        }
         if form.is_batch() {
             let arrivals = arrivals::many(form, &rules, headers, content)?;
             let kept = self.store.submit(Intake { solution, source, arrivals }).await?;
@@ -442,10 +449,11 @@ mod tests {
     fn headers_of_the_connection_are_not_kept() {
         let mut headers = HeaderMap::new();
         for (name, value) in
-            [("host", "h"), ("x-lead", "1"), ("authorization", "a"), ("tandem-key", "k")]
+            [("host", "h"), ("x-lead", "1"), ("tandem-client", "10.0.0.1"), ("tandem-key", "k")]
         {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        headers.insert("authorization", HeaderValue::from_static("a"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         let content = content("s".parse().unwrap(), &headers, Bytes::new()).unwrap();
         assert_eq!(content.headers, [("x-lead".to_owned(), b"1".to_vec())]);

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::position::Position;
 
 mod hex;
+pub mod ready;
 pub mod talk;
 
 /// A store's identity: of its data, not of a machine. A copy, a restored or a wiped store has another.

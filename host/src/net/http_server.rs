@@ -1,6 +1,6 @@
 //! Serves HTTP/1.1: accepts up to a bound, closes who is slow, finishes what has begun.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Request, Response,
@@ -22,6 +22,10 @@ mod phase;
 
 /// How long one that was asked to leave has until another is asked.
 const BETWEEN_LEAVES: Duration = Duration::from_millis(10);
+
+/// Where a request came from: an extension of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client(pub IpAddr);
 
 /// Bounds of a server.
 #[derive(Debug, Clone)]

@@ -8,8 +8,10 @@ mod code;
 mod folder;
 mod invitation;
 mod join;
+mod rotation;
 
 pub use code::{Code, CodeError};
 pub use folder::{FolderError, PairFolder, Peer, Shared};
 pub use invitation::Invitation;
 pub use join::{JoinError, Joined, Refusal, answer_join, join};
+pub use rotation::Rotation;

@@ -328,6 +328,8 @@ without_witness = "manual"
 failback = "manual"
 failback_hold = "0s"
 settings_while_acting = true
+min_free = "1MiB"
+max_clock_difference = "1s"
 on_promote = ["/bin/up", "eth0"]
 on_demote = ["/bin/down"]
 [log]
@@ -365,6 +367,8 @@ format = "json"
                     failback: Failback::Manual,
                     failback_hold: Duration::ZERO,
                     settings_while_acting: true,
+                    min_free: 1 << 20,
+                    max_clock_difference: Duration::from_secs(1),
                     on_promote: vec!["/bin/up".into(), "eth0".into()],
                     on_demote: vec!["/bin/down".into()],
                 }),

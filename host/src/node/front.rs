@@ -29,6 +29,7 @@ use tokio::{
 };
 use tower_service::Service as _;
 
+use self::client::Signer;
 use super::pair::Pair;
 use crate::{
     control,
@@ -38,6 +39,8 @@ use crate::{
     replication::Seen,
     takeover::View,
 };
+
+pub(super) mod client;
 
 /// Said by a node that passes a request on: it goes no further.
 const FORWARDED: HeaderName = HeaderName::from_static("tandem-forwarded");
@@ -64,12 +67,19 @@ pub(super) struct Front {
     router: Router,
     node: HeaderValue,
     pair: Option<Pair>,
+    signer: Signer,
     /// To the other node.
     pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
 impl Front {
-    pub fn new(webhooks: Webhooks, router: Router, node: &str, pair: Option<Pair>) -> Self {
+    pub fn new(
+        webhooks: Webhooks,
+        router: Router,
+        node: &str,
+        pair: Option<Pair>,
+        signer: Signer,
+    ) -> Self {
         let mut http = HttpConnector::new();
         http.set_nodelay(true);
         http.set_connect_timeout(Some(Duration::from_secs(1)));
@@ -78,14 +88,21 @@ impl Front {
             router,
             node: HeaderValue::from_str(node).expect("hexadecimal digits"),
             pair,
+            signer,
             pool: Pool::builder(TokioExecutor::new()).build(http),
         }
     }
 
     async fn answer(mut self, request: Request<Incoming>) -> Answer {
-        let request = request.map(Either::Left);
+        let mut request = request.map(Either::Left);
         let Some(pair) = self.pair.clone() else { return self.here(request).await };
-        let mut answer = if needs_primary(&request) {
+        self.signer.believe(&mut request);
+        let mut answer = if request.uri().path() == control::drill::DRILL {
+            match self.at_the_standby(&pair, request).await {
+                Ok(answer) => answer,
+                Err(problem) => problem.into_response().map(Either::Left),
+            }
+        } else if needs_primary(&request) {
             match self.at_the_primary(&pair, request).await {
                 Ok(answer) => answer,
                 Err(problem) => problem.into_response().map(Either::Left),
@@ -140,10 +157,11 @@ impl Front {
                 if let Either::Left(_) = request.body() {
                     (request, room) = collect(&webhooks, request).await?;
                 }
-                let (again, why) = match self.pass_on(request, &primary, view.clone()).await? {
-                    Passed::Answered(answer) => return Ok(answer),
-                    Passed::NotReached { request, why } => (request, why),
-                };
+                let (again, why) =
+                    match self.pass_on(request, &primary, overtaken(view.clone())).await? {
+                        Passed::Answered(answer) => return Ok(answer),
+                        Passed::NotReached { request, why } => (request, why),
+                    };
                 tracing::debug!(why, "the primary cannot be reached");
                 request = again;
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -162,11 +180,35 @@ impl Front {
         }
     }
 
+    /// Has the standby answer, if this node is primary and there is one.
+    async fn at_the_standby(
+        &mut self,
+        pair: &Pair,
+        request: Request<Came>,
+    ) -> Result<Answer, Problem> {
+        let is_primary = pair.view.borrow().state.role() == Role::Primary;
+        let is_there = pair.view.borrow().state.peer.as_ref().is_some_and(|peer| peer.is_up);
+        let standby = pair.seen.borrow().as_ref().and_then(Seen::hooks);
+        let is_forwarded = request.headers().contains_key(&FORWARDED);
+        let (Some(standby), true, true, false) = (standby, is_primary, is_there, is_forwarded)
+        else {
+            return Ok(self.here(request).await);
+        };
+        match self.pass_on(request, &standby, std::future::pending()).await? {
+            Passed::Answered(answer) => Ok(answer),
+            Passed::NotReached { why, .. } => {
+                let detail = format!("the standby at {standby} cannot be reached: {why}");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "standby-unreachable", detail))
+            }
+        }
+    }
+
+    /// Has the node at that address answer; `gone` ends when that is not to be waited for any more.
     async fn pass_on(
         &self,
         request: Request<Came>,
         primary: &str,
-        mut view: watch::Receiver<View>,
+        gone: impl Future<Output = ()>,
     ) -> Result<Passed, Problem> {
         let (mut head, body) = request.into_parts();
         let body = body.collect().await.map_err(|error| {
@@ -183,6 +225,7 @@ impl Front {
         head.headers.remove(HOST);
         head.headers.remove(CONNECTION);
         head.headers.insert(FORWARDED, self.node.clone());
+        self.signer.sign(&mut head);
         let sent = Request::from_parts(head.clone(), Full::new(body.clone()));
         let unknown = |why: String| {
             unreachable(format!(
@@ -192,7 +235,7 @@ impl Front {
         };
         let answered = tokio::select! {
             answered = tokio::time::timeout(ANSWER, self.pool.request(sent)) => answered,
-            () = overtaken(&mut view) => {
+            () = gone => {
                 return Err(unknown("is primary no more".to_owned()));
             }
         };
@@ -243,7 +286,7 @@ fn not_primary(status: StatusCode) -> Problem {
 
 /// Until this node is standby no more, and what the other answered before that should be here: also that it has handed
 /// over, if that was asked.
-async fn overtaken(view: &mut watch::Receiver<View>) {
+async fn overtaken(mut view: watch::Receiver<View>) {
     drop(view.wait_for(|view| view.state.role() != Role::Standby).await);
     tokio::time::sleep(LAST_ANSWER).await;
 }
@@ -294,7 +337,8 @@ fn needs_primary<B>(request: &Request<B>) -> bool {
         return true;
     }
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let is_own = path == control::PROMOTE || path.starts_with(control::QUARANTINE);
+    let is_own =
+        matches!(path, control::PROMOTE | control::ROTATE) || path.starts_with(control::QUARANTINE);
     changes && !is_own
 }
 

@@ -7,31 +7,33 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::{links::Links, register::register, stages::Follower};
+use self::{drill::Drill, links::Links, ready::Looking, register::register, stages::Follower};
 use super::{
     NodeError,
     config::{self, Failback, Mode, WithoutWitness},
-    term::Stages,
+    term::{self, Stages},
 };
 use crate::{
-    control,
+    control::{self, drill::Drills},
     dispatch::Dispatch,
     durability::{Gate, Needs},
-    model::pair::{PairId, Role, StoreId},
+    model::pair::{PairId, Role, StoreId, ready::Readiness, talk::Heard},
     net::{
-        keys::PairFolder,
+        keys::{PairFolder, Rotation},
         link::{Acceptor, AcceptorConfig, Fingerprint, Trust},
     },
-    replication::{Own, Posture, Quarantine, Seen, Session},
+    replication::{Aside, Own, Posture, Quarantine, Seen, Session},
     store::Store,
     takeover::{
-        self, Takeover, View,
+        self, Register, Takeover, View,
         step::{Event, Phase, Rules, Sync},
     },
     tasks::Tasks,
 };
 
+mod drill;
 mod links;
+mod ready;
 mod register;
 mod stages;
 
@@ -54,6 +56,10 @@ pub struct Pair {
     pub events: mpsc::Sender<Event>,
     pub quarantine: Arc<Quarantine>,
     gate: Arc<Gate>,
+    /// How this node finds itself, while it is standby.
+    ready: watch::Receiver<Option<Arc<Readiness>>>,
+    aside: Aside,
+    drills: Drills,
 }
 
 impl Pair {
@@ -93,6 +99,12 @@ impl Pair {
             serving: self.serving.clone(),
             events: self.events.clone(),
             quarantine: self.quarantine.clone(),
+            ready: self.ready.clone(),
+            other_ready: self.aside.other.subscribe(),
+            ahead: self.aside.ahead.subscribe(),
+            hurry: self.aside.hurry.clone(),
+            drills: self.drills.clone(),
+            rotation: self.aside.rotation.clone(),
         }
     }
 }
@@ -118,6 +130,20 @@ fn policy(config: &config::Pair) -> String {
     format!("{who}; {alone}")
 }
 
+/// What the pair's tasks are made from.
+struct Making<'a> {
+    config: Arc<config::Pair>,
+    data_dir: &'a Path,
+    folder: PairFolder,
+    stages: Stages,
+    rules: Rules,
+    /// Where this node listens for senders.
+    hooks: SocketAddr,
+    gate: Arc<Gate>,
+    witness: Option<Arc<dyn Register>>,
+    tasks: &'a Tasks,
+}
+
 /// Starts the pair's tasks. `hooks` is where this node listens for senders.
 pub(super) async fn start(
     config: &config::Pair,
@@ -129,74 +155,179 @@ pub(super) async fn start(
 ) -> Result<Pair, NodeError> {
     let folder = PairFolder::of(data_dir);
     let identity = folder.identity_or_new().map_err(failed)?;
-    let store = stages.store.clone();
-    let me = StoreId(store_id(&store)?);
-    let rules = rules(config, me);
-    let first = takeover::first_view(data_dir, &rules).map_err(failed)?;
-    let (view_sender, view) = watch::channel(first);
+    let rules = rules(config, StoreId(store_id(&stages.store)?));
+    let witness = config.witness.as_ref().map(|place| register(place, &folder));
+    let (config, gate) = (Arc::new(config.clone()), Arc::new(Gate::default()));
+    let making = Making { config, data_dir, folder, stages, rules, hooks, gate, witness, tasks };
+
     let (events, to_decide) = mpsc::channel(EVENTS);
     let (heard, to_hear) = mpsc::channel(EVENTS);
     let (stages_sender, wanted) = watch::channel(takeover::Stages::Off);
-    let (serving_sender, serving) = watch::channel(false);
-    let gate = Arc::new(Gate::default());
-    let config = Arc::new(config.clone());
-
-    let shared = folder.shared().map_err(failed)?;
-    if shared.is_none() && !config.main {
-        tracing::warn!(NOT_JOINED);
-    }
-    let takeover = Takeover {
-        dir: data_dir.to_owned(),
-        rules,
-        store: store.clone(),
-        gate: gate.clone(),
-        witness: config.witness.as_ref().map(|place| register(place, &folder)),
-        heard: to_hear,
-        events: to_decide,
-        waits: JoinSet::new(),
-        stages: stages_sender,
-        view: view_sender,
-    };
-    tasks.spawn("roles", |stop| decide(takeover, stop));
-    let (posture_sender, posture) = watch::channel(posture_of(&view.borrow()));
-    tasks.spawn("posture", {
-        let view = view.clone();
-        |stop| tell_posture(view, posture_sender, stop)
-    });
-
-    let seen = Arc::new(watch::Sender::new(None));
-    let pair = shared.map(|shared| shared.pair).unwrap_or_default();
-    let own = own(&config, pair, me, hooks);
-    let quarantine = Arc::new(Quarantine::new(data_dir, store.clone(), stages.clock.clone()));
-    let session = Session {
-        own,
-        store,
-        gate: gate.clone(),
-        posture,
-        quarantine: quarantine.clone(),
-        heard,
-        seen: seen.clone(),
-        from: None,
-    };
-    let trust = Trust::of(pins(&folder));
-    let clock = stages.clock.clone();
-    let links = Links { config: config.clone(), folder, identity, trust, session, clock };
-    let acceptor = bind(&links).await?;
-    tasks.spawn("link", |stop| links.run(acceptor, stop));
-    let follower = Follower {
-        config: config.clone(),
-        stages,
-        dispatch,
-        serving: serving_sender,
-        wanted,
-        events: events.clone(),
-    };
-    tasks.spawn("stages", |stop| follower.run(stop));
+    let view = making.decide(to_hear, to_decide, stages_sender)?;
+    let (ready_sender, ready) = watch::channel(None);
+    let trust = Trust::of(pins(&making.folder));
+    let rotation = Rotation::new(&making.folder, identity, &trust).map_err(failed)?;
+    let session = making.session(heard, view.clone(), ready.clone(), rotation)?;
+    let (aside, seen) = (session.aside.clone(), session.seen.subscribe());
+    let quarantine = session.quarantine.clone();
+    let trouble = making.link(trust, session).await?;
+    making.look(view.clone(), &aside, trouble, ready_sender);
+    let drills = making.drill(view.clone())?;
+    let serving = making.follow(dispatch, wanted, events.clone());
     tasks.spawn("recovery", {
         let (quarantine, serving) = (quarantine.clone(), serving.clone());
         |stop| take_in(quarantine, serving, stop)
     });
-    Ok(Pair { config, view, seen: seen.subscribe(), serving, events, quarantine, gate })
+    let Making { config, gate, .. } = making;
+    Ok(Pair { config, view, seen, serving, events, quarantine, gate, ready, aside, drills })
+}
+
+impl Making<'_> {
+    /// Starts deciding on roles.
+    fn decide(
+        &self,
+        heard: mpsc::Receiver<Heard>,
+        events: mpsc::Receiver<Event>,
+        stages: watch::Sender<takeover::Stages>,
+    ) -> Result<watch::Receiver<View>, NodeError> {
+        let first = takeover::first_view(self.data_dir, &self.rules).map_err(failed)?;
+        let (view_sender, view) = watch::channel(first);
+        let takeover = Takeover {
+            dir: self.data_dir.to_owned(),
+            rules: self.rules.clone(),
+            store: self.stages.store.clone(),
+            gate: self.gate.clone(),
+            witness: self.witness.clone(),
+            heard,
+            events,
+            waits: JoinSet::new(),
+            stages,
+            view: view_sender,
+        };
+        self.tasks.spawn("roles", |stop| decide(takeover, stop));
+        Ok(view)
+    }
+
+    /// What links are for.
+    fn session(
+        &self,
+        heard: mpsc::Sender<Heard>,
+        view: watch::Receiver<View>,
+        ready: watch::Receiver<Option<Arc<Readiness>>>,
+        rotation: Rotation,
+    ) -> Result<Session, NodeError> {
+        let shared = self.folder.shared().map_err(failed)?;
+        if shared.is_none() && !self.config.main {
+            tracing::warn!(NOT_JOINED);
+        }
+        let (posture_sender, posture) = watch::channel(posture_of(&view.borrow()));
+        self.tasks.spawn("posture", |stop| tell_posture(view, posture_sender, stop));
+        let pair = shared.map(|shared| shared.pair).unwrap_or_default();
+        let (store, clock) = (self.stages.store.clone(), self.stages.clock.clone());
+        let quarantine = Quarantine::new(self.data_dir, store.clone(), clock.clone());
+        Ok(Session {
+            own: own(&self.config, pair, self.rules.me, self.hooks),
+            store,
+            gate: self.gate.clone(),
+            posture,
+            quarantine: Arc::new(quarantine),
+            heard,
+            seen: Arc::new(watch::Sender::new(None)),
+            aside: Aside {
+                clock,
+                own: ready,
+                other: Arc::default(),
+                ahead: Arc::default(),
+                hurry: Arc::default(),
+                rotation,
+            },
+            from: None,
+        })
+    }
+
+    /// Starts making links; gives why there is none.
+    async fn link(
+        &self,
+        trust: Trust,
+        session: Session,
+    ) -> Result<watch::Receiver<String>, NodeError> {
+        let (trouble_sender, trouble) = watch::channel(String::new());
+        let links = Links {
+            config: self.config.clone(),
+            folder: self.folder.clone(),
+            rotation: session.aside.rotation.clone(),
+            trust,
+            session,
+            clock: self.stages.clock.clone(),
+            trouble: trouble_sender,
+        };
+        let acceptor = bind(&links).await?;
+        self.tasks.spawn("link", |stop| links.run(acceptor, stop));
+        Ok(trouble)
+    }
+
+    /// Starts looking whether this node could take over.
+    fn look(
+        &self,
+        view: watch::Receiver<View>,
+        aside: &Aside,
+        trouble: watch::Receiver<String>,
+        tell: watch::Sender<Option<Arc<Readiness>>>,
+    ) {
+        let (warm_sender, warm) = watch::channel(None);
+        let stages = self.stages.clone();
+        self.tasks.spawn("warm", |stop| term::keep_warm(stages, warm_sender, stop));
+        let looking = Looking {
+            config: self.config.clone(),
+            store: self.stages.store.clone(),
+            view,
+            warm,
+            ahead: aside.ahead.subscribe(),
+            trouble,
+            witness: self.witness.clone(),
+            listen: self.hooks,
+            tell,
+        };
+        self.tasks.spawn("readiness", |stop| looking.run(stop));
+    }
+
+    /// Waits for drills to be asked for.
+    fn drill(&self, view: watch::Receiver<View>) -> Result<Drills, NodeError> {
+        drill::clean(self.data_dir).map_err(failed)?;
+        let (ask, asked) = mpsc::channel(1);
+        let (report_sender, report) = watch::channel(None);
+        let drill = Drill {
+            data_dir: self.data_dir.to_owned(),
+            stages: self.stages.clone(),
+            me: self.rules.me,
+            min_free: self.config.min_free,
+            view,
+            asked,
+            report: report_sender,
+        };
+        self.tasks.spawn("drill", |stop| drill.run(stop));
+        Ok(Drills { ask, report })
+    }
+
+    /// Has the stages follow the roles; gives whether they run.
+    fn follow(
+        &self,
+        dispatch: watch::Sender<Option<Arc<Dispatch>>>,
+        wanted: watch::Receiver<takeover::Stages>,
+        events: mpsc::Sender<Event>,
+    ) -> watch::Receiver<bool> {
+        let (serving_sender, serving) = watch::channel(false);
+        let follower = Follower {
+            config: self.config.clone(),
+            stages: self.stages.clone(),
+            dispatch,
+            serving: serving_sender,
+            wanted,
+            events,
+        };
+        self.tasks.spawn("stages", |stop| follower.run(stop));
+        serving
+    }
 }
 
 fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -> Own {
@@ -213,8 +344,9 @@ async fn bind(links: &Links) -> Result<Acceptor, NodeError> {
     let Links { config, folder, clock, .. } = links;
     let (inviting, clock) = (folder.clone(), clock.clone());
     let is_inviting = Arc::new(move || inviting.is_inviting(clock.now_ms()));
+    let own = links.rotation.own().borrow().clone();
     let acceptor = AcceptorConfig { is_inviting, ..AcceptorConfig::default() };
-    let acceptor = Acceptor::bind(config.listen, &links.identity, &links.trust, acceptor)
+    let acceptor = Acceptor::bind(config.listen, &own, &links.trust, acceptor)
         .await
         .map_err(|source| NodeError::PairListen { address: config.listen, source })?;
     let address = acceptor.local_address().unwrap_or(config.listen);

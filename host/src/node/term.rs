@@ -2,23 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::Config;
 use crate::{
     delivery,
     dispatch::{self, Dispatch},
     ingress::schedule,
-    model::clock::Clock,
+    model::{clock::Clock, pair::ready::Prepared},
     net::http_client::Client,
     runtime::Engine,
-    store::Store,
+    store::{Store, catalogue::Solution, table::Table},
     tasks::Tasks,
     upkeep,
 };
 
 /// How long stopping waits for the stages.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two looks whether everything that is deployed could still run here.
+const CHECK: Duration = Duration::from_mins(1);
 
 /// What the stages are made from.
 #[derive(Debug, Clone)]
@@ -96,35 +101,135 @@ impl Term {
     }
 }
 
-/// Compiles what is deployed as soon as it is known, so that a standby that takes over need not. Until `stop` says true.
-pub(super) async fn keep_warm(stages: Stages, mut stop: watch::Receiver<bool>) {
+/// Compiles what is deployed as soon as it is known, so that a standby that takes over need not, and looks now and then
+/// whether that still works. Until `stop` says true.
+pub(super) async fn keep_warm(
+    stages: Stages,
+    tell: watch::Sender<Option<Arc<[Prepared]>>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut catalogue = stages.store.catalogue();
+    let mut all = tokio::time::interval(CHECK);
+    all.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let known = tokio::select! {
+            // The first at once.
+            _ = all.tick() => None,
+            changed = catalogue.changed() => match changed {
+                Ok(()) => tell.borrow().clone(),
+                Err(_) => return,
+            },
+            _ = stop.wait_for(|&stop| stop) => return,
+        };
         let now = catalogue.borrow_and_update().clone();
         let stages = stages.clone();
-        let warmed = tokio::task::spawn_blocking(move || {
-            for solution in now.solutions.values() {
-                let Ok(manifest) = &solution.manifest else { continue };
-                let component = stages
-                    .store
-                    .read()
-                    .and_then(|snapshot| {
-                        let blobs = snapshot.table(crate::store::table::Table::Blobs)?;
-                        blobs.get_bytes(&solution.digest.0)
-                    })
-                    .ok()
-                    .flatten();
-                let Some(component) = component else { continue };
-                if let Err(error) = stages.engine.load(solution.digest, &component, manifest) {
-                    let name = &solution.name;
-                    tracing::error!(%name, %error, "this node could not handle its messages");
-                }
-            }
+        let prepared = tokio::task::spawn_blocking(move || {
+            let known = known.as_deref().unwrap_or_default();
+            let prepare = |solution: &Arc<Solution>| stages.prepare(solution, known);
+            now.solutions.values().map(prepare).collect::<Vec<_>>()
         });
-        warmed.await.ok();
-        tokio::select! {
-            changed = catalogue.changed() => if changed.is_err() { return },
-            _ = stop.wait_for(|&stop| stop) => return,
+        if let Ok(prepared) = prepared.await {
+            tell_faults(tell.borrow().as_deref(), &prepared);
+            tell.send_replace(Some(prepared.into()));
         }
+    }
+}
+
+impl Stages {
+    /// Has a solution's component compiled here, unless just that is `known` to be so.
+    pub(super) fn prepare(&self, solution: &Solution, known: &[Prepared]) -> Prepared {
+        let Solution { name, revision, digest, .. } = solution;
+        let is_this = |known: &&Prepared| {
+            (&known.solution, known.revision, known.digest) == (name, *revision, *digest)
+                && known.fault.is_none()
+        };
+        if let Some(known) = known.iter().find(is_this) {
+            return known.clone();
+        }
+        let began = Instant::now();
+        let fault = self.load(solution).err();
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Prepared { solution: name.clone(), revision: *revision, digest: *digest, took_ms, fault }
+    }
+
+    fn load(&self, solution: &Solution) -> Result<(), String> {
+        let manifest = solution.manifest.as_ref().map_err(Clone::clone)?;
+        let component = self.store.read().and_then(|snapshot| {
+            let blobs = snapshot.table(Table::Blobs)?;
+            blobs.get_bytes(&solution.digest.0)
+        });
+        let component = component.map_err(|error| error.to_string())?;
+        let component = component.ok_or("its component is not in the store")?;
+        let loaded = self.engine.load(solution.digest, &component, manifest);
+        loaded.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// What was not so before.
+fn tell_faults(before: Option<&[Prepared]>, now: &[Prepared]) {
+    for Prepared { solution, fault, .. } in now {
+        let was_so = |then: &Prepared| (&then.solution, &then.fault) == (solution, fault);
+        if let Some(fault) = fault
+            && !before.is_some_and(|before| before.iter().any(was_so))
+        {
+            tracing::error!(%solution, fault, "this node could not handle its messages");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        model::name::Digest,
+        net::http_client,
+        runtime,
+        store::{self, change::deploy::Deploy},
+    };
+
+    /// The other node may run what this one cannot: it is told before this one has to.
+    #[tokio::test]
+    async fn what_cannot_run_here_is_told_with_its_solution_and_the_reason() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+        let store = store::Config {
+            dir: dir.path().to_owned(),
+            cache_bytes: 1 << 20,
+            reserve_bytes: 0,
+            journal_bytes: 0,
+            checkpoint_bytes: 1 << 20,
+            paired: false,
+        };
+        let store = Store::open(&store, clock.clone()).unwrap();
+        let engine = Engine::new(&runtime::Config { cache_dir: None, instances: 1 }).unwrap();
+        let client = Client::new(&http_client::Config::default());
+        let stages = Stages::new(&Config::default(), store.clone(), engine, client, clock);
+        let tasks = Tasks::default();
+        let (tell, mut warm) = watch::channel(None);
+        tasks.spawn("warm", |stop| keep_warm(stages, tell, stop));
+        let none = |warm: &Option<Arc<[Prepared]>>| warm.as_ref().is_some_and(|w| w.is_empty());
+        warm.wait_for(none).await.unwrap();
+
+        let manifest = |name: &str| {
+            format!(
+                "name = \"{name}\"\nversion = \"1\"\ncomponent = \"c\"\n[[source]]\nname = \"in\"\nkind = \"webhook\""
+            )
+        };
+        for (name, manifest) in
+            [("garbled", manifest("garbled")), ("later", "made = \"later\"".to_owned())]
+        {
+            let component = Bytes::from_static(b"no component");
+            let (name, digest) = (name.parse().unwrap(), Digest::of(&component));
+            store.submit(Deploy { name, manifest, component, digest }).await.unwrap();
+        }
+        let both = |warm: &Option<Arc<[Prepared]>>| warm.as_ref().is_some_and(|w| w.len() == 2);
+        let warm = warm.wait_for(both).await.unwrap().clone().unwrap();
+        assert_eq!((warm[0].solution.as_str(), warm[1].solution.as_str()), ("garbled", "later"));
+        for prepared in &*warm {
+            assert_eq!(prepared.digest, Digest::of(b"no component"));
+            assert!(prepared.fault.as_ref().is_some_and(|why| !why.is_empty()), "{prepared:?}");
+        }
+        tasks.stop(PATIENCE).await;
     }
 }

@@ -163,6 +163,15 @@ impl Hearing {
                 self.session.quarantine.settle(&name, &fates)?;
             }
             Said::Refused(why) => return Err(SessionError::Refused(why)),
+            said @ (Said::Ready(_)
+            | Said::WhatTime { .. }
+            | Said::Time { .. }
+            | Said::NewKey { .. }
+            | Said::Pinned { .. }) => {
+                if let Some(answer) = self.session.aside.hear(said).await {
+                    self.say.send(answer).await.ok();
+                }
+            }
         }
         Ok(())
     }

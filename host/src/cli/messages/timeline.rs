@@ -46,7 +46,10 @@ fn head(message: &Message, output: Output) -> Vec<String> {
     if let Some(key) = &message.key {
         fact("key", key);
     }
-    for (name, value) in &message.headers {
+    if let Some(client) = &message.client {
+        fact("client", client);
+    }
+    for (name, value) in message.headers.iter().filter(|(name, _)| name != "tandem-client") {
         fact("header", &format!("{name}: {value}"));
     }
     if let Some(kind) = &message.content_type {

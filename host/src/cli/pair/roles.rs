@@ -1,4 +1,4 @@
-//! `tandem pair status`, `switchover` and `promote`.
+//! `tandem pair status`, `switchover`, `promote` and `rotate`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::{
         node_client::{Call, NodeClient},
         output::{Output, Style},
     },
-    control::wire::{Pair, Promote, Switched},
+    control::wire::{Lack, Pair, Promote, Rotated, Switched},
 };
 
 /// Longer than the node itself waits.
@@ -65,6 +65,17 @@ fn lines(pair: &Pair, output: Output) -> Vec<String> {
         });
         lines.push(format!("sync        {told}{lag}"));
     }
+    if let Some(standby) = &pair.standby {
+        let components = standby.components.len();
+        lines.push(if standby.ready {
+            let ready = output.paint(Style::Good, "ready to take over");
+            format!("standby     {ready}; {components} components verified and compiled")
+        } else {
+            format!("standby     {}", output.paint(Style::Bad, "not ready to take over"))
+        });
+        let lacks = standby.lacks.iter().map(|Lack { why, remedy, .. }| (why, remedy));
+        lines.extend(lacks.map(|(why, remedy)| format!("not ready   {why}; {remedy}")));
+    }
     if let Some(record) = &pair.record {
         lines.push(format!(
             "record      epoch {}, primary {}, in sync {}",
@@ -96,6 +107,16 @@ pub async fn promote(node: &NodeClient, force: bool, output: Output) -> Result<(
     tell(&node.read(call).await?, "this node is primary now", output)
 }
 
+pub async fn rotate(node: &NodeClient, output: Output) -> Result<(), Failure> {
+    let rotated = node.read(Call::post(["pair", "rotate"]).timeout(PATIENCE * 2)).await?;
+    if output.is_json() {
+        return output.json(&rotated);
+    }
+    let Rotated { before, key, took_ms } = rotated;
+    output.line(format_args!("this node's key is {key} now; it took {took_ms} ms"))?;
+    output.line(format_args!("the one before, {before}, is refused"))
+}
+
 fn tell(switched: &Switched, what: &str, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.json(switched);
@@ -109,7 +130,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::output::Format,
-        control::wire::{Peer, Record},
+        control::wire::{Peer, Record, Standby},
     };
 
     #[test]
@@ -141,12 +162,25 @@ mod tests {
                 hooks: Some("10.0.0.2:7400".into()),
                 program: None,
             }),
+            standby: Some(Standby {
+                node: "bbbb".into(),
+                ready: false,
+                lacks: vec![Lack {
+                    what: "disk".into(),
+                    why: "the disk is full".into(),
+                    remedy: "make room".into(),
+                }],
+                components: Vec::new(),
+            }),
+            clock_ahead_ms: Some(3),
             warnings: vec!["Look out.".into()],
         };
         let expected = "\
 this node   aaaa (main server), primary in epoch 3, frame 12
 other node  bbbb (failover server), standby in epoch 3, not heard for 700 ms, web hooks at 10.0.0.2:7400
 sync        in sync: receipts are on two disks, 2 frames behind
+standby     not ready to take over
+not ready   the disk is full; make room
 record      epoch 3, primary aaaa, in sync aaaa and bbbb
 witness     answers
 policy      it takes over

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{PairId, Record, Role, StoreId};
+use super::{PairId, Record, Role, StoreId, ready::Readiness};
 use crate::model::position::{Chain, Position};
 
 /// Protocol versions that this program speaks.
@@ -100,4 +100,22 @@ pub enum Said {
     },
     /// And the link will be closed.
     Refused(String),
+    /// Of a node that is not primary: whether it could be. Said again when it changes.
+    Ready(Box<Readiness>),
+    /// What time is it there? It was so late here.
+    WhatTime {
+        asked_ms: u64,
+    },
+    Time {
+        asked_ms: u64,
+        now_ms: u64,
+    },
+    /// It will have this key, by its fingerprint: to be pinned beside the one that it has.
+    NewKey {
+        key: [u8; 32],
+    },
+    /// That key is pinned, on disk.
+    Pinned {
+        key: [u8; 32],
+    },
 }

@@ -11,7 +11,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
-use super::phase::{Phase, Phases, Watched};
+use super::{
+    Client,
+    phase::{Phase, Phases, Watched},
+};
 
 pub(super) struct Connection<S> {
     pub(super) stream: TcpStream,
@@ -37,11 +40,16 @@ where
         let Self { stream, phases, service, http, mut shutdown, header_timeout, idle_timeout } =
             self;
         let guest = phases.clone();
+        // One that is gone already has none.
+        let client = stream.peer_addr().ok().map(|from| Client(from.ip().to_canonical()));
         let io = TokioIo::new(Watched { stream, phases: phases.clone() });
         let mut limits = Limits::new(phases.clone(), header_timeout, idle_timeout);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let phases = phases.clone();
             phases.set(Phase::Service);
+            if let Some(client) = client {
+                request.extensions_mut().insert(client);
+            }
             let answer = service.call(request);
             async move {
                 let answer = answer.await;

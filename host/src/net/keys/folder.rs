@@ -18,6 +18,8 @@ use crate::{
 use super::{code::Code, invitation::Invitation, join::Refusal};
 
 const KEY: &str = "key.pem";
+/// The key that is to come, while the other node does not have it pinned for certain.
+const NEXT: &str = "key-next.pem";
 /// For people only: it is made from the key.
 const CERTIFICATE: &str = "certificate.pem";
 const PEER: &str = "peer.json";
@@ -92,8 +94,17 @@ impl PairFolder {
 
     /// This node's key, if it was made.
     pub fn identity(&self) -> Result<Option<Identity>, FolderError> {
-        let Some(key) = self.read_secret(KEY)? else { return Ok(None) };
-        let path = self.path.join(KEY);
+        self.read_identity(KEY)
+    }
+
+    /// The key that is to come, if there is one.
+    pub(super) fn next(&self) -> Result<Option<Identity>, FolderError> {
+        self.read_identity(NEXT)
+    }
+
+    fn read_identity(&self, name: &str) -> Result<Option<Identity>, FolderError> {
+        let Some(key) = self.read_secret(name)? else { return Ok(None) };
+        let path = self.path.join(name);
         let identity = Identity::of_key(&String::from_utf8_lossy(&key));
         identity.map(Some).map_err(|source| FolderError::Key { path, source })
     }
@@ -101,6 +112,57 @@ impl PairFolder {
     /// This node's key; made if there is none.
     pub fn identity_or_new(&self) -> Result<Identity, FolderError> {
         self.lock()?.identity_or_new()
+    }
+
+    /// The key that is to come; made if there is none.
+    pub(super) fn next_or_new(&self) -> Result<Identity, FolderError> {
+        let locked = self.lock()?;
+        if let Some(next) = self.next()? {
+            return Ok(next);
+        }
+        let next = Identity::generate();
+        locked.write(NEXT, next.key_pem().as_bytes())?;
+        Ok(next)
+    }
+
+    /// Makes the key that is to come this node's key, if it is that one.
+    pub(super) fn adopt(&self, pinned: Fingerprint) -> Result<Option<Identity>, FolderError> {
+        let locked = self.lock()?;
+        let Some(next) = self.next()?.filter(|next| next.fingerprint() == pinned) else {
+            return Ok(None);
+        };
+        locked.write(CERTIFICATE, next.certificate_pem().as_bytes())?;
+        let renamed = fs::rename(self.path.join(NEXT), self.path.join(KEY))
+            .and_then(|()| File::open(&self.path)?.sync_all());
+        renamed.map_err(|error| self.error("write", KEY, error))?;
+        Ok(Some(next))
+    }
+
+    /// Pins the other's next key beside the one it has; gives the pins.
+    pub(super) fn pin_beside(&self, next: Fingerprint) -> Result<Vec<Fingerprint>, FolderError> {
+        let locked = self.lock()?;
+        let missing = || FolderError::Missing { path: self.path.join(PEER) };
+        let mut peer = self.peer()?.ok_or_else(missing)?;
+        if !peer.pins.contains(&next) {
+            // One that was announced before and never shown counts for nothing.
+            peer.pins.truncate(1);
+            peer.pins.push(next);
+            locked.write_peer(&peer)?;
+        }
+        Ok(peer.pins)
+    }
+
+    /// If `shown` is the newest of several keys that are pinned, the others are not any more; gives the pins then.
+    pub(super) fn unpin_before(
+        &self,
+        shown: Fingerprint,
+    ) -> Result<Option<Vec<Fingerprint>>, FolderError> {
+        let locked = self.lock()?;
+        let is_newest = |peer: &Peer| peer.pins.len() > 1 && peer.pins.last() == Some(&shown);
+        let Some(mut peer) = self.peer()?.filter(is_newest) else { return Ok(None) };
+        peer.pins = vec![shown];
+        locked.write_peer(&peer)?;
+        Ok(Some(peer.pins))
     }
 
     /// What is known of the other node; none before the first invitation or joining.

@@ -15,7 +15,7 @@ use super::{
     handshake::{self, Purpose},
     identity::{Fingerprint, Identity},
     stranger::Stranger,
-    trust::Trust,
+    trust::{Accepts, Trust},
 };
 use crate::net::accept;
 
@@ -61,6 +61,7 @@ pub struct Acceptor {
 #[derive(Clone)]
 struct Door {
     tls: TlsAcceptor,
+    accepts: Accepts,
     own: Fingerprint,
     trust: Trust,
     stranger_timeout: Duration,
@@ -84,9 +85,10 @@ impl Acceptor {
         let listener = TcpListener::bind(address).await?;
         let pins = trust.clone();
         let is_inviting = config.is_inviting;
-        let accepts = Arc::new(move |fingerprint| pins.has(fingerprint) || is_inviting());
+        let accepts: Accepts = Arc::new(move |fingerprint| pins.has(fingerprint) || is_inviting());
         let door = Door {
-            tls: handshake::acceptor(identity, accepts),
+            tls: handshake::acceptor(identity, accepts.clone()),
+            accepts,
             own: identity.fingerprint(),
             trust: trust.clone(),
             stranger_timeout: config.stranger_timeout,
@@ -100,6 +102,12 @@ impl Acceptor {
             order: VecDeque::new(),
             complaints: Complaints { interval: config.complaint_interval, last: None, untold: 0 },
         })
+    }
+
+    /// Shows this key to whoever comes from now on.
+    pub fn present(&mut self, identity: &Identity) {
+        self.door.tls = handshake::acceptor(identity, self.door.accepts.clone());
+        self.door.own = identity.fingerprint();
     }
 
     pub fn local_address(&self) -> io::Result<SocketAddr> {

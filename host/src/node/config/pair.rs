@@ -10,6 +10,9 @@ use std::{
 use crate::contract::toml_reader::Table;
 
 const INTERVAL: Range<Duration> = Duration::from_millis(20)..Duration::from_mins(1);
+/// Twice what the store keeps in reserve.
+const MIN_FREE: u64 = 512 << 20;
+const CLOCK_DIFFERENCE: Range<Duration> = Duration::from_millis(10)..Duration::from_hours(24);
 const HOLD: Range<Duration> = Duration::ZERO..Duration::from_hours(24);
 
 /// `[pair]`. Without it a node is alone.
@@ -35,6 +38,10 @@ pub struct Pair {
     pub failback_hold: Duration,
     /// Whether settings and solutions may be changed on a failover server that acts.
     pub settings_while_acting: bool,
+    /// A standby with less free disk, in bytes, is not ready to take over.
+    pub min_free: u64,
+    /// A standby whose clock is further from the primary's is not ready.
+    pub max_clock_difference: Duration,
     /// Program and arguments, run when this node becomes primary.
     pub on_promote: Vec<String>,
     /// Program and arguments, run when it is primary no more.
@@ -112,6 +119,12 @@ pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
             .unwrap_or(Failback::Auto),
         failback_hold: table.duration("failback_hold", Duration::from_mins(1), HOLD),
         settings_while_acting: table.boolean("settings_while_acting").unwrap_or(false),
+        min_free: table.size("min_free", MIN_FREE, 0..1 << 40),
+        max_clock_difference: table.duration(
+            "max_clock_difference",
+            Duration::from_secs(5),
+            CLOCK_DIFFERENCE,
+        ),
         on_promote: table.list("on_promote", r#"["/etc/tandem/promoted"]"#, str::parse::<String>),
         on_demote: table.list("on_demote", r#"["/etc/tandem/demoted"]"#, str::parse::<String>),
     };

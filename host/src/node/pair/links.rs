@@ -8,8 +8,8 @@ use super::pins;
 use crate::{
     model::{clock::Clock, pair::talk::Heard},
     net::{
-        keys::{self, PairFolder},
-        link::{Acceptor, Arrival, Identity, Link, LinkError, Trust},
+        keys::{self, PairFolder, Rotation},
+        link::{Acceptor, Arrival, Fingerprint, Link, LinkError, Trust},
     },
     node::config,
     replication::Session,
@@ -30,10 +30,13 @@ const DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Links {
     pub config: Arc<config::Pair>,
     pub folder: PairFolder,
-    pub identity: Identity,
+    /// This node's own keys.
+    pub rotation: Rotation,
     pub trust: Trust,
     pub session: Session,
     pub clock: Clock,
+    /// Why there is no link; empty while there is one.
+    pub trouble: watch::Sender<String>,
 }
 
 impl Links {
@@ -43,7 +46,11 @@ impl Links {
             let mut pause = DIAL_PAUSE;
             let mut told = String::new();
             let mut next = None;
+            let mut own = self.rotation.own();
             loop {
+                if own.has_changed().unwrap_or(false) {
+                    acceptor.present(&own.borrow_and_update());
+                }
                 let link = match next.take() {
                     Some(link) => link,
                     None => self.next_link(&mut acceptor, &mut pause, &mut told).await,
@@ -66,16 +73,27 @@ impl Links {
     async fn talk(&self, link: Link, acceptor: &mut Acceptor) -> Option<Link> {
         let address = link.peer_address();
         tracing::info!(%address, "linked with the other node");
+        self.trouble.send_replace(String::new());
         let mut session = self.session.clone();
         if let Ok(Some(shared)) = self.folder.shared() {
             session.own.pair = shared.pair;
         }
         session.from = Some(address.ip());
+        if let Err(error) = self.meet(link.peer()).await {
+            tracing::error!(error, "the pair's keys stay as they are");
+        }
+        let mut own = self.rotation.own();
         let mut talk = std::pin::pin!(session.run(link));
         loop {
             tokio::select! {
+                Ok(()) = own.changed() => {
+                    // The other has pinned the new key; it wants to see it.
+                    self.session.end().await;
+                    return None;
+                }
                 error = &mut talk => {
                     tracing::warn!(%error, "the link to the other node has ended");
+                    self.trouble.send_replace(error.to_string());
                     return None;
                 }
                 arrival = acceptor.accept() => {
@@ -86,6 +104,13 @@ impl Links {
                 }
             }
         }
+    }
+
+    /// The other's key, as it has shown it: one that it had before may be done with.
+    async fn meet(&self, peer: Fingerprint) -> Result<(), String> {
+        let rotation = self.rotation.clone();
+        let met = tokio::task::spawn_blocking(move || rotation.met(peer)).await;
+        met.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// The failover server dials, the main server waits: there is never a link each way.
@@ -155,10 +180,11 @@ impl Links {
         if self.trust.pins().is_empty() {
             return None;
         }
+        let own = self.rotation.own().borrow().clone();
         let mut is_gone = true;
         let mut why = Vec::new();
         for address in &self.config.peer {
-            match Link::dial(address, &self.identity, &self.trust, DIAL).await {
+            match Link::dial(address, &own, &self.trust, DIAL).await {
                 Ok(link) => return Some(link),
                 Err(error) => {
                     is_gone &= matches!(error, LinkError::Refused { .. });
@@ -169,6 +195,7 @@ impl Links {
         let why = why.join("; ");
         if *told != why {
             tracing::warn!(why, "there is no link to the other node; it is tried again and again");
+            self.trouble.send_replace(why.clone());
             *told = why;
         }
         if is_gone {

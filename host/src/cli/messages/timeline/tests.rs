@@ -44,7 +44,11 @@ fn message(status: &str, tries: Vec<Attempt>, deliveries: Vec<Delivery>) -> Mess
         },
         epoch: 1,
         seq: 4711,
-        headers: vec![("x-shop".into(), "vienna".into())],
+        headers: vec![
+            ("x-shop".into(), "vienna".into()),
+            ("tandem-client".into(), "10.0.0.7".into()),
+        ],
+        client: Some("10.0.0.7".into()),
         content_type: Some("application/json".into()),
         key: Some("AT".into()),
         body: Body::Text("{\"name\": \"Mara\",\n \"country\": \"AT\"}".into()),
@@ -102,6 +106,7 @@ fn a_life_with_a_retry_and_a_delivery_that_was_refused_once() {
     018bcfe5-687b-7000-8000-000000000001  lead-router/leads  done
     accepted      2023-11-14 22:13:20.123Z (epoch 1, seq 4711)
     key           AT
+    client        10.0.0.7
     header        x-shop: vienna
     content type  application/json
     body          34 B
@@ -144,6 +149,7 @@ fn a_life_that_ended_in_a_trap_and_one_that_goes_on() {
     accepted      2023-11-14 22:13:20.123Z (epoch 1, seq 4711)
     published by  018bcfe5-0000-7000-8000-000000000000
     key           AT
+    client        10.0.0.7
     header        x-shop: vienna
     content type  application/json
     body          34 B, no text
