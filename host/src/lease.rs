@@ -44,9 +44,10 @@ struct State {
     sent: VecDeque<(u64, Duration)>,
     /// The last one of the other node, on this link.
     heard: u64,
+    heard_at: Duration,
     /// Until when the other leaves requests to this node.
     until: Duration,
-    /// When this node last left them to the other.
+    /// When it heard the last sign of life that it has answered: it leaves them to the other from then on.
     granted: Duration,
     /// It is recorded that no other node can be primary.
     is_alone: bool,
@@ -78,7 +79,7 @@ impl Lease {
 
     /// One came: its number, and that of the one it answers.
     pub fn hear(&self, number: u64, answers: u64) {
-        self.state().hear(number, answers);
+        self.state().hear(number, answers, (self.now)());
     }
 
     /// Whether it is recorded that no other node can be primary.
@@ -109,6 +110,7 @@ impl State {
             number: 0,
             sent: VecDeque::new(),
             heard: 0,
+            heard_at: now,
             until: Duration::ZERO,
             granted: now,
             is_alone: false,
@@ -123,13 +125,13 @@ impl State {
             self.sent.pop_front();
         }
         if self.heard > 0 {
-            self.granted = now;
+            self.granted = self.heard_at;
         }
         (self.number, self.heard)
     }
 
-    fn hear(&mut self, number: u64, answers: u64) {
-        self.heard = number;
+    fn hear(&mut self, number: u64, answers: u64, now: Duration) {
+        (self.heard, self.heard_at) = (number, now);
         while let Some(&(sent, at)) = self.sent.front()
             && sent <= answers
         {
@@ -155,7 +157,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const TTL: Duration = Duration::from_millis(1000);
+    const TTL: Duration = Duration::from_secs(1);
 
     fn at(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -166,18 +168,18 @@ mod tests {
         let (mut primary, mut standby) = (State::new(TTL, at(0)), State::new(TTL, at(0)));
         assert!(!primary.may_begin(at(0)), "nobody has left anything to it");
         let (first, _) = primary.say(at(100));
-        standby.hear(first, 0);
+        standby.hear(first, 0, at(150));
         let (_, second) = (primary.say(at(200)), primary.say(at(300)));
         let (number, answers) = standby.say(at(700));
         assert_eq!(answers, first);
-        primary.hear(number, answers);
+        primary.hear(number, answers, at(900));
         assert!(primary.may_begin(at(999)) && !primary.may_begin(at(1000)), "1100, less a tenth");
         // Late, and of one that was answered before.
-        primary.hear(number, answers);
+        primary.hear(number, answers, at(900));
         assert!(!primary.may_begin(at(1000)));
-        standby.hear(second.0, 0);
+        standby.hear(second.0, 0, at(750));
         let (number, answers) = standby.say(at(800));
-        primary.hear(number, answers);
+        primary.hear(number, answers, at(900));
         assert!(primary.may_begin(at(1199)) && !primary.may_begin(at(1200)));
 
         primary.is_alone = true;
@@ -187,16 +189,34 @@ mod tests {
     #[test]
     fn who_takes_over_waits_longer_than_it_has_promised() {
         let mut standby = State::new(TTL, at(0));
-        standby.hear(1, 0);
+        standby.hear(1, 0, at(500));
         standby.say(at(700));
+        standby.say(at(1200));
         standby.begin(true);
-        assert_eq!(standby.repeats_from, at(1950));
+        assert_eq!(standby.repeats_from, at(1750));
         standby.begin(false);
         assert_eq!(standby.repeats_from, Duration::ZERO);
         // Started anew: what it had said is not known.
         let mut fresh = State::new(TTL, at(5000));
         fresh.begin(true);
         assert_eq!(fresh.repeats_from, at(6250));
+    }
+
+    /// What has come by `now` and before the link was cut: when it comes, number, answers.
+    fn hear(
+        lane: &mut Vec<(u64, u64, u64)>,
+        state: &mut State,
+        now: u64,
+        cut: u64,
+        clock: Duration,
+    ) {
+        lane.retain(|&(comes, number, answers)| {
+            // What is sent on a link comes in order: an old one that comes late has been overtaken.
+            if comes <= now && comes < cut && number > state.heard {
+                state.hear(number, answers, clock);
+            }
+            comes > now
+        });
     }
 
     /// Whatever is delayed or lost: while one may begin, the other does not repeat.
@@ -210,9 +230,7 @@ mod tests {
         let (mut held, mut taken) = (0, 0);
         for _ in 0..2000 {
             let (mut primary, mut standby) = (State::new(TTL, at(0)), State::new(TTL, at(0)));
-            // When it comes, number, answers.
-            let mut to_standby = Vec::<(u64, u64, u64)>::new();
-            let mut to_primary = Vec::<(u64, u64, u64)>::new();
+            let (mut to_standby, mut to_primary) = (Vec::new(), Vec::new());
             let cut = next(3000);
             let mut acts = false;
             // The primary's clock may go slower, by a fifth.
@@ -227,18 +245,8 @@ mod tests {
                     let (number, answers) = standby.say(at(now));
                     to_primary.push((now + next(900), number, answers));
                 }
-                for (lane, state) in
-                    [(&mut to_standby, &mut standby), (&mut to_primary, &mut primary)]
-                {
-                    lane.retain(|&(comes, number, answers)| {
-                        // What is sent on a link comes in order: an old one that comes late has been overtaken.
-                        let here = comes <= now && number > state.heard;
-                        if here && comes < cut {
-                            state.hear(number, answers);
-                        }
-                        comes > now
-                    });
-                }
+                hear(&mut to_standby, &mut standby, now, cut, at(now));
+                hear(&mut to_primary, &mut primary, now, cut, primary_now);
                 if now >= cut + 500 && !acts {
                     acts = true;
                     standby.begin(true);

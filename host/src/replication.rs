@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     durability::Gate,
+    lease::Lease,
     model::pair::{
         PairId, Role, StoreId,
         talk::{Beat, Heard, Hello, PROTOCOLS, Said, Standing},
@@ -66,6 +67,7 @@ pub struct Session {
     pub own: Own,
     pub store: Store,
     pub gate: Arc<Gate>,
+    pub lease: Arc<Lease>,
     pub posture: watch::Receiver<Posture>,
     /// Where frames go that cannot stay.
     pub quarantine: Arc<Quarantine>,
@@ -124,6 +126,7 @@ pub enum SessionError {
 impl Session {
     /// Until the link ends. Always says [`Heard::Down`] at last, without knowing whether the process is gone.
     pub async fn run(self, link: Link) -> SessionError {
+        self.lease.linked();
         let (sender, receiver) = link.split(MESSAGE_MAX);
         let session = self.clone();
         let ended = self.talk(sender, receiver).await;
@@ -174,9 +177,10 @@ impl Session {
         let head = self.store.read().and_then(|snapshot| snapshot.head()).ok()?;
         let Posture { standing } = *self.posture.borrow();
         let shown = head.position.seq;
+        let (number, answers) = self.lease.say();
         let content = head.content.to_bytes();
         let (chain, last) = (head.chain, self.store.journal_head().0);
-        Some(Beat { standing, head: last, shown, chain, content })
+        Some(Beat { number, answers, standing, head: last, shown, chain, content })
     }
 
     async fn say_beat(&self, sender: &mut LinkSender) -> Result<(), SessionError> {

@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     durability::{Gate, Needs},
+    lease::Lease,
     model::pair::{
         Ask, Record,
         talk::{Heard, Standing},
@@ -70,6 +71,7 @@ pub struct Takeover {
     pub rules: Rules,
     pub store: Store,
     pub gate: Arc<Gate>,
+    pub lease: Arc<Lease>,
     /// None: each node asks its own copy.
     pub witness: Option<Arc<dyn Register>>,
     pub heard: mpsc::Receiver<Heard>,
@@ -158,13 +160,16 @@ impl Takeover {
         match action {
             Action::Keep(kept) => kept::save(&self.dir, kept)?,
             Action::Ask(ask) => return Ok(self.ask(ask, &state.kept)),
-            Action::Need(need) => self.gate.need(match need {
+            Action::Need(need) => self.need(match need {
                 Need::One => Needs::One,
                 Need::Both => Needs::Both,
             }),
-            Action::Lead(epoch) => self.lead(epoch).await?,
+            Action::Lead { epoch, in_doubt } => {
+                self.lease.begin(in_doubt);
+                self.lead(epoch).await?;
+            }
             Action::Follow => {
-                self.gate.need(Needs::Never);
+                self.need(Needs::Never);
                 self.stages.send_replace(Stages::Off);
                 self.store.follow().await?;
             }
@@ -188,6 +193,11 @@ impl Takeover {
             Event::Recorded(answer)
         });
         None
+    }
+
+    fn need(&self, needs: Needs) {
+        self.gate.need(needs);
+        self.lease.alone(needs == Needs::One);
     }
 
     async fn lead(&mut self, epoch: u64) -> Result<(), TakeoverError> {

@@ -1,9 +1,12 @@
 //! Requests that must not be made twice, and those that a node had made before it heard of the other.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
-use tandem_tests::{Answer, NodeUnderTest, Receiver, Side, Solution, Third, wait_until};
+use tandem_tests::{Answer, NodeUnderTest, Receiver, Request, Side, Solution, Third, wait_until};
 
 use crate::TANDEM;
 
@@ -114,6 +117,38 @@ fn a_takeover_keeps_to_the_class_of_each_request() {
         assert_eq!(calls_by_key(&receiver), BTreeMap::from(calls), "{class}");
         assert_eq!(reason(&message).contains("not known"), class == "ask", "{message:#}");
     }
+}
+
+/// Nobody can know whether a node that hangs is making a request: the other waits until it would not, and meanwhile does
+/// what is new.
+#[test]
+fn what_a_node_that_hangs_may_be_making_is_left_to_it_for_a_while() {
+    // Two seconds of silence, and half a second more.
+    let lines = "interval = \"500ms\"\nretries = 3\nfailback = \"manual\"";
+    let pair = TANDEM.pair().third(Third::Server).lines(lines).start();
+    let receiver = Receiver::start();
+    pair.main.deploy(&probe("idempotent"));
+    receiver.script("/hang", [Answer::Hang, Answer::Status(200)]);
+    let id = send(&pair.main, &receiver.url("/hang"));
+    wait_until("it is asked", || receiver.calls().len() == 1);
+    pair.wait_even();
+    let paused = Instant::now();
+    pair.main.pause();
+    pair.wait_primary(Side::Failover);
+    let new = Request::post(
+        "/hooks/probe/in",
+        json!({ "do": "send", "requests": [{ "url": receiver.url("/new") }] }).to_string(),
+    );
+    let new = pair.failover.send(&new).expect(202).json();
+    pair.failover.wait_for_delivery(new["id"].as_str().unwrap(), 0, "delivered");
+    pair.failover.wait_for_delivery(&id, 0, "delivered");
+    let calls = receiver.calls();
+    let paths: Vec<_> = calls.iter().map(|call| call.path.as_str()).collect();
+    assert_eq!(paths, ["/hang", "/new", "/hang"]);
+    // It was heard last at most an interval before.
+    assert!(calls[2].at - paused >= Duration::from_secs(2), "{:?}", calls[2].at - paused);
+    pair.main.resume();
+    pair.wait_in_sync();
 }
 
 /// Both acted; the requests of the one that lost its role were made, and are not made again when its messages come to

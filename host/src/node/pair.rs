@@ -17,6 +17,7 @@ use crate::{
     control::{self, drill::Drills},
     dispatch::Dispatch,
     durability::{Gate, Needs},
+    lease::Lease,
     model::pair::{PairId, Role, StoreId, ready::Readiness, talk::Heard},
     net::{
         keys::{PairFolder, Rotation},
@@ -140,6 +141,7 @@ struct Making<'a> {
     /// Where this node listens for senders.
     hooks: SocketAddr,
     gate: Arc<Gate>,
+    lease: Arc<Lease>,
     witness: Option<Arc<dyn Register>>,
     tasks: &'a Tasks,
 }
@@ -158,7 +160,10 @@ pub(super) async fn start(
     let rules = rules(config, StoreId(store_id(&stages.store)?));
     let witness = config.witness.as_ref().map(|place| register(place, &folder));
     let (config, gate) = (Arc::new(config.clone()), Arc::new(Gate::default()));
-    let making = Making { config, data_dir, folder, stages, rules, hooks, gate, witness, tasks };
+    let lease = Arc::new(Lease::new(rules.silence));
+    let stages = Stages { lease: Some(lease.clone()), ..stages };
+    let making =
+        Making { config, data_dir, folder, stages, rules, hooks, gate, lease, witness, tasks };
 
     let (events, to_decide) = mpsc::channel(EVENTS);
     let (heard, to_hear) = mpsc::channel(EVENTS);
@@ -197,6 +202,7 @@ impl Making<'_> {
             rules: self.rules.clone(),
             store: self.stages.store.clone(),
             gate: self.gate.clone(),
+            lease: self.lease.clone(),
             witness: self.witness.clone(),
             heard,
             events,
@@ -229,6 +235,7 @@ impl Making<'_> {
             own: own(&self.config, pair, self.rules.me, self.hooks),
             store,
             gate: self.gate.clone(),
+            lease: self.lease.clone(),
             posture,
             quarantine: Arc::new(quarantine),
             heard,

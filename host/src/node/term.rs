@@ -12,6 +12,7 @@ use crate::{
     delivery,
     dispatch::{self, Dispatch},
     ingress::schedule,
+    lease::Lease,
     model::{clock::Clock, pair::ready::Prepared},
     net::http_client::Client,
     runtime::Engine,
@@ -35,6 +36,8 @@ pub(super) struct Stages {
     pub engine: Engine,
     pub client: Client,
     pub clock: Clock,
+    /// In a pair.
+    pub lease: Option<Arc<Lease>>,
 }
 
 /// The stages of one time as primary.
@@ -66,12 +69,13 @@ impl Stages {
             engine,
             client,
             clock,
+            lease: None,
         }
     }
 
     /// Starts them on what waits in the store, and on what comes.
     pub fn begin(&self) -> Term {
-        let Self { store, engine, client, clock, .. } = self;
+        let Self { store, engine, client, clock, lease, .. } = self;
         let tasks = Tasks::default();
         let dispatch = Dispatch::start(
             &self.dispatch,
@@ -84,8 +88,8 @@ impl Stages {
             let (store, clock) = (store.clone(), clock.clone());
             |stop| schedule::run(store, clock, stop)
         });
-        let outgoing = self.delivery.clone();
-        delivery::start(outgoing, store.clone(), client.clone(), clock.clone(), &tasks);
+        let (outgoing, lease) = (self.delivery.clone(), lease.clone());
+        delivery::start(outgoing, store.clone(), client.clone(), clock.clone(), lease, &tasks);
         tasks.spawn("upkeep", {
             let (config, store, clock) = (self.upkeep, store.clone(), clock.clone());
             move |stop| upkeep::run(config, store, clock, stop)

@@ -117,6 +117,7 @@ impl Hearing {
                 self.introduce.send_replace(Some(*hello));
             }
             Said::Beat(beat) => {
+                self.session.lease.hear(beat.number, beat.answers);
                 self.tell(Heard::Beat(beat)).await;
                 self.follow(&beat).await?;
             }

@@ -84,8 +84,9 @@ pub enum Action {
     Ask(Ask),
     /// What a frame needs before it shows.
     Need(Need),
-    /// Make frames in that epoch, and report when its first one shows.
-    Lead(u64),
+    /// Make frames in that epoch, and report when its first one shows; `in_doubt`: who was primary before may not know that
+    /// it is so no more.
+    Lead { epoch: u64, in_doubt: bool },
     /// Report when all shows that is in the journal by now.
     Confirm(u64),
     /// Start the stages.
@@ -369,6 +370,8 @@ impl State {
         if self.kept.record.is_some_and(|known| !self.outranks(&record, &known)) {
             return;
         }
+        let is_mine = |known: &Record| known.owner == self.rules.me;
+        let was_mine = self.kept.record.as_ref().is_some_and(is_mine);
         self.kept.record = Some(record);
         let own = record.owner == self.rules.me;
         match &mut self.phase {
@@ -385,7 +388,12 @@ impl State {
             Phase::Primary(leading) if record.epoch >= leading.epoch && !own => {
                 self.step_down(facts, actions);
             }
-            _ if own && record.epoch > self.kept.promise => self.promote(&record, facts, actions),
+            _ if own && record.epoch > self.kept.promise => {
+                let is_gone = self.peer.as_ref().is_some_and(|peer| peer.is_gone);
+                // With both in sync it was handed over, or this node goes on after a restart: nobody else was primary.
+                let in_doubt = !was_mine && !is_gone && matches!(record.in_sync, InSync::Only(_));
+                self.promote(&record, in_doubt, facts, actions);
+            }
             _ => {
                 self.kept.promise = self.kept.promise.max(record.epoch);
                 actions.push(Action::Keep(self.kept));
@@ -402,7 +410,13 @@ impl State {
         record.is_newer_than(known)
     }
 
-    fn promote(&mut self, record: &Record, facts: &Facts, actions: &mut Vec<Action>) {
+    fn promote(
+        &mut self,
+        record: &Record,
+        in_doubt: bool,
+        facts: &Facts,
+        actions: &mut Vec<Action>,
+    ) {
         let both = matches!(record.in_sync, InSync::Both(..));
         let epoch = record.epoch;
         self.kept.promise = epoch;
@@ -415,7 +429,7 @@ impl State {
         });
         actions.push(Action::Keep(self.kept));
         actions.push(Action::Need(if both { Need::Both } else { Need::One }));
-        actions.push(Action::Lead(epoch));
+        actions.push(Action::Lead { epoch, in_doubt });
         actions.push(Action::Told(Told::Promoted { epoch, alone: !both }));
     }
 

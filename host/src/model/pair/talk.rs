@@ -47,6 +47,10 @@ pub struct Tip {
 /// A sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Beat {
+    /// Counted on each end of each link, from 1.
+    pub number: u64,
+    /// The last one that was heard; 0: none.
+    pub answers: u64,
     pub standing: Standing,
     /// Where its journal ends.
     pub head: Position,

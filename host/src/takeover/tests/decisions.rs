@@ -54,7 +54,10 @@ fn leading() -> State {
     let standing = Standing { role: Role::Standby, epoch: 1, record: None };
     let (state, _) = step(state, hello(0, standing), &at(1));
     let (state, actions) = step(state, Event::Recorded(Ok(Some(both))), &at(2));
-    assert!(actions.contains(&Action::Lead(2)) && !actions.contains(&Action::Serve(2)));
+    assert!(
+        actions.contains(&Action::Lead { epoch: 2, in_doubt: false })
+            && !actions.contains(&Action::Serve(2))
+    );
     let (state, actions) = step(state, Event::Shows(2), &at(2));
     assert_eq!(actions, [Action::Serve(2)]);
     state

@@ -267,8 +267,15 @@ impl World {
                 let node = &self.nodes[n];
                 let head = node.store.tip_at(node.store.log.len()).position;
                 let (standing, shown) = (node.posture, node.store.shown as u64);
-                let beat =
-                    Beat { standing, head, shown, chain: Chain::default(), content: [0; 16] };
+                let beat = Beat {
+                    number: 0,
+                    answers: 0,
+                    standing,
+                    head,
+                    shown,
+                    chain: Chain::default(),
+                    content: [0; 16],
+                };
                 self.say(n, Message::Beat(beat));
             }
             Move::Receive(n) => {
@@ -361,7 +368,7 @@ impl World {
                 self.nodes[n].next = Some(Event::Recorded(Ok(now)));
             }
             Action::Need(need) => self.nodes[n].need(need),
-            Action::Lead(epoch) => {
+            Action::Lead { epoch, .. } => {
                 if self.nodes[n].store.leading.is_some() && self.nodes[n].store.waits {
                     self.fault(format!("node {n} is to lead {epoch} while a frame waits"));
                 }
