@@ -6,7 +6,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Seen, Session, SessionError, wire};
+use super::{Seen, Session, SessionError, quarantine::Extent, wire};
 use crate::{
     model::{
         pair::{
@@ -20,7 +20,7 @@ use crate::{
         Store,
         change::recover::Recover,
         content::Content,
-        frame,
+        frame::{self, Frame},
         recover::{Aside, Fate},
         replicate::{Installing, OrderError},
         row::segment::SegmentKey,
@@ -149,7 +149,9 @@ impl Hearing {
                 );
                 if diverged && self.session.store.journal_head().0.seq > 0 {
                     let quarantine = self.session.quarantine.clone();
-                    tokio::task::spawn_blocking(move || quarantine.take_store(common))
+                    let accepted = self.session.posture.borrow().accepted;
+                    let extent = if accepted { Extent::Messages } else { Extent::Store };
+                    tokio::task::spawn_blocking(move || quarantine.take(extent, common))
                         .await
                         .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
                 }
@@ -263,6 +265,10 @@ impl Hearing {
             // Of one who does not know yet that it is primary no more.
             return Ok(());
         }
+        let is_later = |frame: &Bytes| Frame::decode(frame).is_ok_and(|f| f.position.epoch > epoch);
+        if frames.iter().any(|(_, frame)| is_later(frame)) {
+            return Err(made_later(epoch));
+        }
         let (position, chain) = self.session.store.take(frames, shown).await?;
         self.has(epoch, position, chain).await;
         Ok(())
@@ -282,7 +288,7 @@ impl Hearing {
         let mut posture = self.session.posture.clone();
         let promised = posture.wait_for(|posture| posture.standing.epoch >= epoch).await;
         promised.is_ok_and(|posture| {
-            posture.standing.epoch == epoch && posture.standing.role != Role::Primary
+            posture.standing.epoch == epoch && !posture.standing.role.makes_frames()
         })
     }
 
@@ -337,6 +343,11 @@ impl Hearing {
             return Ok(());
         }
         if let Installing::Done(head) = &part
+            && head.position.epoch > epoch
+        {
+            return Err(made_later(epoch));
+        }
+        if let Installing::Done(head) = &part
             && !diverged
             && self.session.store.chain_at(head.position.seq) == Some(head.chain)
         {
@@ -370,6 +381,13 @@ impl Hearing {
         tracing::info!(%position, "this node has all rows of the other");
         Ok(())
     }
+}
+
+/// The other's store is further than the role it speaks in.
+fn made_later(epoch: u64) -> SessionError {
+    SessionError::Unfit(format!(
+        "what it gives as the primary of epoch {epoch} was made after that"
+    ))
 }
 
 /// Takes messages in that the other node had accepted, each once, and says what became of them; and what it had made.
