@@ -59,6 +59,8 @@ pub struct Own {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Posture {
     pub standing: Standing,
+    /// What this node's journal ends with was only accepted: nothing has been handled here since the nodes parted.
+    pub accepted: bool,
 }
 
 /// All that a session works with.
@@ -175,7 +177,7 @@ impl Session {
             return None;
         }
         let head = self.store.read().and_then(|snapshot| snapshot.head()).ok()?;
-        let Posture { standing } = *self.posture.borrow();
+        let Posture { standing, .. } = *self.posture.borrow();
         let shown = head.position.seq;
         let (number, answers) = self.lease.say();
         let content = head.content.to_bytes();
@@ -340,7 +342,7 @@ impl Session {
         sender: &mut LinkSender,
     ) -> Result<feed::Feed, SessionError> {
         let Some(hello) = introduced.borrow().clone() else { return Ok(feed::Feed::None) };
-        if own.role != Role::Primary || hello.standing.role == Role::Primary {
+        if own.role != Role::Primary || hello.standing.role.makes_frames() {
             return Ok(feed::Feed::None);
         }
         let (feed, said) = feed::plan(&self.store, &self.gate, own.epoch, &hello.tips);

@@ -31,7 +31,7 @@ pub mod step;
 mod tests;
 
 pub use kept::KeptError;
-use step::{Action, Event, Facts, Kept, Need, Rules, State, Told};
+use step::{Action, Event, Facts, Kept, Need, Phase, Rules, State, Told};
 
 /// Steps in one interval of silence.
 const TICKS: u32 = 12;
@@ -101,6 +101,21 @@ impl View {
     pub fn standing(&self) -> Standing {
         self.state.standing()
     }
+
+    /// Of a primary: what it takes in now does not come to two disks.
+    pub fn lacks_standby(&self) -> bool {
+        let Phase::Primary(leading) = &self.state.phase else { return false };
+        let is_there = self.state.peer.as_ref().is_some_and(|peer| peer.is_up);
+        leading.sync != step::Sync::Both
+            || !is_there
+            || self.waits_for(self.state.rules.ack_timeout)
+    }
+
+    /// Whether a frame has waited for the other node for so long.
+    pub fn waits_for(&self, time: Duration) -> bool {
+        let since = self.facts.waiting_since;
+        since.is_some_and(|since| self.facts.now >= since.saturating_add(time))
+    }
 }
 
 impl Takeover {
@@ -113,6 +128,7 @@ impl Takeover {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let gate = self.gate.clone();
         loop {
+            let due = state.due(&self.facts(start)).map(|at| start + at);
             let event = tokio::select! {
                 biased;
                 _ = stop.wait_for(|&stop| stop) => return Ok(()),
@@ -121,6 +137,7 @@ impl Takeover {
                 Some(Ok(event)) = self.waits.join_next() => event,
                 () = gate.heard.notified() => Event::Tick,
                 _ = ticks.tick() => Event::Tick,
+                () = until(due) => Event::Tick,
             };
             let mut next = Some(event);
             while let Some(event) = next {
@@ -166,15 +183,16 @@ impl Takeover {
             }),
             Action::Lead { epoch, in_doubt } => {
                 self.lease.begin(in_doubt);
-                self.lead(epoch).await?;
+                self.lead(epoch, Event::Shows(epoch)).await?;
             }
+            Action::Accept(epoch) => self.lead(epoch, Event::Tick).await?,
             Action::Follow => {
                 self.need(Needs::Never);
                 self.stages.send_replace(Stages::Off);
                 self.store.follow().await?;
             }
             Action::Drain => drop(self.stages.send_replace(Stages::Draining)),
-            Action::Confirm(epoch) => self.confirm(epoch, Nothing),
+            Action::Confirm(epoch) => self.confirm(Nothing, Event::Shows(epoch)),
             Action::Serve(epoch) => drop(self.stages.send_replace(Stages::On(epoch))),
             Action::Told(told) => tell(&told),
         }
@@ -200,26 +218,35 @@ impl Takeover {
         self.lease.alone(needs == Needs::One);
     }
 
-    async fn lead(&mut self, epoch: u64) -> Result<(), TakeoverError> {
+    /// Frames are made here from now on.
+    async fn lead(&mut self, epoch: u64, then: Event) -> Result<(), TakeoverError> {
         let head = self.store.journal_head().0.seq;
         self.gate.begin(epoch, head);
         self.store.lead(epoch, Some(self.gate.clone())).await?;
-        self.confirm(epoch, BeginEpoch { owner: self.rules.me });
+        self.confirm(BeginEpoch { owner: self.rules.me }, then);
         Ok(())
     }
 
     /// Reports when the change shows, and so all before it: what reads the store sees all that it rests on.
-    fn confirm<C: Change>(&mut self, epoch: u64, change: C) {
+    fn confirm<C: Change>(&mut self, change: C, then: Event) {
         let store = self.store.clone();
         // It may have to wait for the other node, and that for this driver.
         self.waits.spawn(async move {
             match store.submit(change).await {
-                Ok(_) => return Event::Shows(epoch),
+                Ok(_) => return then,
                 Err(SubmitError::NotPrimary) => {}
                 Err(error) => tracing::error!(%error, "the epoch's beginning was not kept"),
             }
             Event::Tick
         });
+    }
+}
+
+/// Until that time; without one, for ever.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -232,12 +259,24 @@ fn tell(told: &Told) {
             tracing::info!(epoch, "this node is primary now; the other is in sync");
         }
         Told::Demoted { epoch } => tracing::info!(epoch, "this node is primary no more"),
+        Told::Accepting => tracing::warn!(
+            "the primary is silent: this node takes messages in and handles none; they go to the primary when it is there \
+             again, and are handled here after `tandem pair promote`"
+        ),
+        Told::AcceptedEnough => {
+            tracing::info!("this node takes nothing in beside a primary any more");
+        }
         Told::InSync => tracing::info!("both nodes are in sync: receipts are on two disks"),
         Told::Alone => {
             tracing::warn!("the other node is not in sync any more: receipts are on one disk");
         }
         Told::WitnessSilent => tracing::warn!(
             "the witness does not answer; nothing stops, but no node can take over until it does"
+        ),
+        Told::WitnessForgot => tracing::error!(
+            "the witness has an older record than it had, or none: it was restored from a copy, or lost its folder. No node can \
+             take over; with both nodes running and in sync, stop the witness, move its folder away and start it again: the \
+             pair begins anew there"
         ),
         Told::HandingOver => tracing::info!("handing over to the other node"),
         Told::Flapping => tracing::error!(

@@ -13,10 +13,7 @@ use std::{
 };
 
 use serde_json::json;
-use tandem::model::{
-    pair::{Ask, InSync, PairId, Record, StoreId},
-    position::Position,
-};
+use tandem::model::pair::{Ask, InSync, PairId, Record, StoreId};
 use tandem_tests::{Request, Response, WitnessUnderTest, http::Body, wait_until};
 
 use crate::TANDEM;
@@ -41,10 +38,10 @@ fn ask(witness: &WitnessUnderTest, ask: &Ask) -> Option<Record> {
 }
 
 /// Changes of one pair's record come in this order.
-type Order = (u64, u64, Position);
+type Order = (u64, u64);
 
 fn order(record: &Record) -> Order {
-    (record.epoch, record.version, record.noted)
+    (record.epoch, record.version)
 }
 
 /// What all who ask know of a pair.
@@ -94,9 +91,8 @@ fn compete(
             {
                 Ask::SetInSync { owner, epoch, version, in_sync: InSync::Both(own, other) }
             }
-            Some(Record { epoch, owner, version, noted, .. }) if owner == own && version == 1 => {
-                let position = Position { epoch, seq: noted.seq + 1 };
-                Ask::Note { owner, epoch, position }
+            Some(Record { epoch, owner, version, .. }) if owner == own && version == 1 => {
+                Ask::SetInSync { owner, epoch, version, in_sync: InSync::Only(own) }
             }
             Some(Record { epoch, in_sync, .. }) if in_sync.has(own) => {
                 Ask::Acquire { candidate: own, seen_epoch: epoch, alone: epoch % 3 == 0 }
@@ -200,7 +196,7 @@ fn what_a_witness_refuses() {
     let begun = token(request(PAIR, &BEGIN), "Bearer s3cret").expect(200).json();
     let id = "01010101010101010101010101010101";
     let expected = json!({
-        "epoch": 1, "owner": id, "in_sync": { "only": id }, "version": 0, "noted": { "epoch": 0, "seq": 0 }
+        "epoch": 1, "owner": id, "in_sync": { "only": id }, "version": 0
     });
     assert_eq!(begun["record"], expected);
     let read = || Request::new("GET", &path);

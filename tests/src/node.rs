@@ -4,12 +4,12 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -70,14 +70,22 @@ impl NodeUnderTest {
 
     /// Starts it and waits until it listens.
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// The same, with words for `env` before the command.
+    pub fn launch_with(&mut self, env: &[&str]) {
         assert!(self.process.is_none(), "it runs already");
         let listen = self.data_dir().join("listen");
         // A node that was killed left its own.
         fs::remove_file(&listen).ok();
         let log = File::options().create(true).append(true).open(self.log_path());
-        let child = self
-            .program
-            .command(self.folder.path())
+        let mut command = self.program.command(self.folder.path());
+        if !env.is_empty() {
+            let program = std::mem::replace(&mut command, Command::new("env"));
+            command.current_dir(self.folder.path()).args(env).arg(program.get_program());
+        }
+        let child = command
             .args(["run", "--data-dir", "data", "--stop-with-stdin"])
             .args(["--listen", &self.listen.to_string()])
             // Held by this process: should it be killed, the node stops.
@@ -123,9 +131,31 @@ impl NodeUnderTest {
     }
 
     fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("a child takes signals");
+    }
+
+    fn pid(&self) -> Pid {
         let id = self.process.as_ref().expect("it runs").id();
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process has an id");
-        kill_process(pid, signal).expect("a child takes signals");
+        i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process has an id")
+    }
+
+    /// Its files can grow no more, as on a full disk: writing beyond what they have now fails. It has to be launched with
+    /// [`Self::launch_on_a_disk_that_fills`].
+    pub fn fill_disk(&self) {
+        let longest = ["store.redb", "store.journal"]
+            .map(|name| fs::metadata(self.data_dir().join(name)).map_or(0, |file| file.len()));
+        let limit = Rlimit { current: longest.into_iter().max(), maximum: None };
+        prlimit(Some(self.pid()), Resource::Fsize, limit).expect("a child can be limited");
+    }
+
+    /// What is too long for a file is an error then, and not the process's end.
+    pub fn launch_on_a_disk_that_fills(&mut self) {
+        self.launch_with(&["--ignore-signal=XFSZ"]);
+    }
+
+    /// Waits until its process has ended by itself, and gives the exit code.
+    pub fn wait_for_end(&mut self) -> Option<i32> {
+        program::wait_for_end(&mut self.process.take().expect("it runs"))
     }
 
     /// Stops it in order and starts it again.

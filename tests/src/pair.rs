@@ -248,6 +248,20 @@ impl PairUnderTest {
         is_so.then_some(side)
     }
 
+    /// Waits until both nodes are in sync, and the primary has what was set aside when one of them came back; says who is
+    /// primary.
+    pub fn wait_recovered(&self) -> Side {
+        let primary = self.wait_in_sync();
+        wait_until("the primary has what was set aside", || {
+            Side::BOTH.into_iter().all(|side| {
+                let kept = self.node(side).api("pair/quarantine");
+                let entries = kept["entries"].as_array().expect("it lists entries");
+                entries.iter().all(|entry| entry["settled"] == true)
+            })
+        });
+        primary
+    }
+
     /// Waits until what one has the other has too, and nothing is going on.
     pub fn wait_even(&self) {
         self.wait_in_sync();

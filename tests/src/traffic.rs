@@ -1,7 +1,7 @@
 //! Senders that write down every receipt, and the audit of what came of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -17,7 +17,7 @@ use crate::{
     DEADLINE, NodeUnderTest, PairUnderTest, Receiver, Request, Response, Side, Solution,
     audit::{self, messages, wait_until_idle},
     node::text,
-    wait::{wait_or_say, wait_until},
+    wait::{wait_for, wait_or_say, wait_until},
 };
 
 /// Senders at a time; half of them give each message an idempotency key and do not rest until it has a receipt.
@@ -247,32 +247,56 @@ impl Traffic {
     /// The same where both nodes acted for a while: nothing is lost and the nodes have the same in the end, but what both
     /// did in the meantime may have been done twice, as its policy says.
     pub fn audit_loosely(&self, pair: &PairUnderTest) {
-        let primary = pair.node(pair.wait_in_sync());
+        self.wait_done(pair);
+        pair.wait_even();
+        assert_alike(pair);
+    }
+
+    /// The same where both took messages in for a while, and one handled: what both took with one key, as neither knew,
+    /// is one message in the end, and everything is done once.
+    pub fn audit_once(&self, pair: &PairUnderTest) {
+        let under_another_id = self.wait_done(pair);
+        let primary = pair.node(pair.wait_recovered());
         wait_until_idle(primary);
         pair.wait_even();
         let got = self.got();
-        // What the one that is standby now took is brought to the other.
-        wait_until("all that has a receipt is done", || {
+        let receipts = got.iter().filter(|one| !under_another_id.contains(&one.id));
+        let receipts = receipts.map(|one| (one.id.as_str(), one.body.as_str()));
+        audit::check_receipts(primary, &self.receiver, receipts);
+        assert_alike(pair);
+    }
+
+    /// Waits until all that has a receipt is done: what the one that is standby now took is brought to the other. Gives
+    /// what was taken by both with one key, and is done under the other's id.
+    fn wait_done(&self, pair: &PairUnderTest) -> BTreeSet<String> {
+        let primary = pair.node(pair.wait_recovered());
+        wait_until_idle(primary);
+        pair.wait_even();
+        let got = self.got();
+        wait_for("all that has a receipt is done", || {
             let stored = messages(primary);
             let is_done = |id: &str| stored.get(id).is_some_and(|m| m["status"] == "done");
             let calls = self.receiver.calls();
-            // Taken by both with one key, as neither knew: one of the two stays.
             let came_again = |body: &str| {
                 let mut calls = calls.iter().filter(|call| call.body == body);
                 body.starts_with("key ")
                     && calls.any(|call| is_done(call.key().trim_end_matches("-0")))
             };
-            got.iter().all(|one| is_done(&one.id) || came_again(&one.body))
-        });
-        pair.wait_even();
-        assert_alike(pair);
+            let others: Vec<_> = got.iter().filter(|one| !is_done(&one.id)).collect();
+            let is_all = others.iter().all(|one| came_again(&one.body));
+            is_all.then(|| others.iter().map(|one| one.id.clone()).collect())
+        })
+    }
+
+    /// What came out of handling so far.
+    pub fn calls(&self) -> usize {
+        self.receiver.calls().len()
     }
 
     /// Waits until both nodes have the same, and checks that it is what was to come of the receipts.
     #[expect(clippy::print_stderr, reason = "what a run was worth")]
     pub fn audit(&self, pair: &PairUnderTest) {
-        let primary = pair.node(pair.wait_in_sync());
-        wait_until_nothing_is_aside(pair);
+        let primary = pair.node(pair.wait_recovered());
         wait_until_idle(primary);
         pair.wait_even();
         let got = self.got();
@@ -288,17 +312,6 @@ impl Traffic {
             lock(&self.refused)
         );
     }
-}
-
-/// Waits until the primary has answered for all that was set aside.
-fn wait_until_nothing_is_aside(pair: &PairUnderTest) {
-    wait_until("what was set aside is with the primary", || {
-        Side::BOTH.iter().all(|&side| {
-            let entries = pair.node(side).api("pair/quarantine");
-            let entries = entries["entries"].as_array().expect("it lists entries");
-            entries.iter().all(|entry| entry["settled"] == true)
-        })
-    });
 }
 
 /// Both nodes show the same, a standby a moment later, and have not found themselves different meanwhile.

@@ -22,7 +22,7 @@ use crate::{
     replication::{Quarantine, Seen},
     takeover::{
         View,
-        step::{Event, Handover, Phase, Sync},
+        step::{Event, Handover, Phase, State as Roles, Sync, Witness},
     },
 };
 
@@ -71,7 +71,12 @@ impl Pair {
     pub(super) fn warnings(&self) -> Vec<String> {
         let view = self.view.borrow();
         let mut warnings = Vec::new();
-        if let Phase::Primary(leading) = &view.state.phase
+        if !view.state.rules.goes_on_alone && view.lacks_standby() {
+            warnings.push(
+                "The other node is not in sync: no message is taken in until it is, as `mode` is `strict`."
+                    .to_owned(),
+            );
+        } else if let Phase::Primary(leading) = &view.state.phase
             && leading.sync != Sync::Both
         {
             warnings.push(
@@ -79,9 +84,23 @@ impl Pair {
                     .to_owned(),
             );
         }
-        if view.state.witness_silent {
+        if view.state.witness == Witness::Silent {
             warnings.push(
                 "The witness does not answer: nothing stops, but no node can take over.".to_owned(),
+            );
+        }
+        if view.state.witness == Witness::Forgot {
+            warnings.push(
+                "The witness has lost its record, or has an older one than before: no node can take over. With both nodes in sync, \
+                 stop the witness, move its folder away and start it again."
+                    .to_owned(),
+            );
+        }
+        if view.state.phase == Phase::Accepting {
+            warnings.push(
+                "This node does not hear the primary: it takes messages in and handles none, until the primary is there again or \
+                 `tandem pair promote` makes this node primary."
+                    .to_owned(),
             );
         }
         if matches!(view.state.phase, Phase::Starting { .. } | Phase::Candidate) {
@@ -105,7 +124,7 @@ impl Pair {
         match self.role() {
             Role::Standby => self.ready.borrow().clone(),
             Role::Primary => self.other_ready.borrow().clone(),
-            Role::Starting => None,
+            Role::Starting | Role::Accepting => None,
         }
     }
 
@@ -187,16 +206,23 @@ fn describe(pair: &Pair) -> wire::Pair {
             },
             version: record.version,
         }),
-        witness: match (state.rules.has_witness, state.witness_silent) {
-            (false, _) => "none".to_owned(),
-            (true, false) => "answers".to_owned(),
-            (true, true) => "silent".to_owned(),
-        },
+        witness: witness_word(state).to_owned(),
         policy: pair.policy.clone(),
         peer,
         standby: pair.describe_standby(),
         clock_ahead_ms: pair.ahead.borrow().map(Ahead::about_ms),
         warnings: pair.warnings(),
+    }
+}
+
+fn witness_word(state: &Roles) -> &'static str {
+    if !state.rules.has_witness {
+        return "none";
+    }
+    match state.witness {
+        Witness::Answers => "answers",
+        Witness::Silent => "silent",
+        Witness::Forgot => "forgot",
     }
 }
 
@@ -242,7 +268,8 @@ pub(super) async fn promote(
         if state.role() == Role::Primary {
             return Err(refuse("this node is primary".to_owned()));
         }
-        if state.peer.as_ref().is_some_and(|peer| peer.is_up) && !force {
+        let is_heard = state.role() != Role::Accepting;
+        if is_heard && state.peer.as_ref().is_some_and(|peer| peer.is_up) && !force {
             return Err(refuse(
                 "the other node is there; `tandem pair switchover` exchanges the roles".to_owned(),
             ));

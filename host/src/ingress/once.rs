@@ -11,7 +11,7 @@ use crate::{
     model::message::{Fingerprint, OnceKey},
 };
 
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Bytes of a key, but for those that CloudEvents are known by.
 const KEY_BYTES_MAX: usize = 255;
 

@@ -41,6 +41,8 @@ use crate::{
     },
 };
 
+pub use super::once::IDEMPOTENCY_KEY;
+
 /// Where web hooks are.
 pub const PREFIX: &str = "/hooks/";
 /// Messages with the same key are handled in the order in which they were accepted.

@@ -9,8 +9,6 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::position::Position;
-
 mod hex;
 pub mod ready;
 pub mod talk;
@@ -38,6 +36,8 @@ pub enum Role {
     Standby,
     /// Finds out which of the two it is; it does neither meanwhile.
     Starting,
+    /// Accepts, and neither handles nor delivers: it does not hear the primary, which may live.
+    Accepting,
 }
 
 /// Which stores have everything that was acknowledged.
@@ -57,8 +57,6 @@ pub struct Record {
     pub in_sync: InSync,
     /// Changes within the epoch.
     pub version: u64,
-    /// A lower bound of what a primary must have.
-    pub noted: Position,
 }
 
 /// What a node asks of the record. Each names what it knows, so that what comes late changes nothing.
@@ -95,12 +93,6 @@ pub enum Ask {
         version: u64,
         to: StoreId,
     },
-    /// Raises [`Record::noted`].
-    Note {
-        owner: StoreId,
-        epoch: u64,
-        position: Position,
-    },
 }
 
 impl InSync {
@@ -118,7 +110,7 @@ impl Record {
         let Some(now) = record else {
             let Ask::Begin { owner, epoch } = *ask else { return None };
             let in_sync = InSync::Only(owner);
-            return Some(Self { epoch, owner, in_sync, version: 0, noted: Position::default() });
+            return Some(Self { epoch, owner, in_sync, version: 0 });
         };
         match *ask {
             Ask::Read | Ask::Begin { .. } => None,
@@ -126,7 +118,7 @@ impl Record {
                 let granted = seen_epoch == now.epoch && now.in_sync.has(candidate);
                 let in_sync = if alone { InSync::Only(candidate) } else { now.in_sync };
                 let epoch = now.epoch.checked_add(1)?;
-                granted.then_some(Self { epoch, owner: candidate, in_sync, version: 0, ..*now })
+                granted.then_some(Self { epoch, owner: candidate, in_sync, version: 0 })
             }
             Ask::Seize { candidate, seen_epoch } => {
                 let epoch = now.epoch.checked_add(1)?;
@@ -136,7 +128,6 @@ impl Record {
                     owner: candidate,
                     in_sync,
                     version: 0,
-                    ..*now
                 })
             }
             Ask::SetInSync { owner, epoch, version, in_sync } => {
@@ -147,10 +138,6 @@ impl Record {
                 let granted = now.is(owner, epoch) && now.version == version && now.in_sync.has(to);
                 let epoch = epoch.checked_add(1)?;
                 granted.then_some(Self { epoch, owner: to, version: 0, ..*now })
-            }
-            Ask::Note { owner, epoch, position } => {
-                let granted = now.is(owner, epoch) && position > now.noted;
-                granted.then_some(Self { noted: position, ..*now })
             }
         }
     }
@@ -218,7 +205,13 @@ impl Role {
             Self::Primary => "primary",
             Self::Standby => "standby",
             Self::Starting => "starting",
+            Self::Accepting => "accepting",
         }
+    }
+
+    /// Whether it makes frames of its own, and takes none of another.
+    pub fn makes_frames(self) -> bool {
+        matches!(self, Self::Primary | Self::Accepting)
     }
 }
 
@@ -313,8 +306,5 @@ mod tests {
     fn a_record_begins_once() {
         assert_eq!(Record::after(None, &Ask::Read), None);
         assert_eq!(Record::after(Some(&record()), &Ask::Begin { owner: B, epoch: 9 }), None);
-        let position = Position { epoch: 1, seq: 5 };
-        let noted = Record::after(Some(&record()), &Ask::Note { owner: A, epoch: 1, position });
-        assert_eq!(noted.unwrap().noted, position);
     }
 }

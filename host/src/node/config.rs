@@ -410,6 +410,10 @@ format = "json"
             ),
             ("[log]\nformat = \"xml\"", "`xml` is none of `text`, `json`"),
             ("[pair]\nmain = true", "`peer` is missing, for example `peer = [\"10.0.0.2:7401\"]`"),
+            (
+                "[pair]\npeer = [\"b:1\"]\nmain = true\nmode = \"strict\"\nwithout_witness = \"accept-only\"",
+                "`accept-only` gives receipts for one disk",
+            ),
             ("[pair]\npeer = [\"b:1\"]", "`main` is missing, for example `main = true`"),
             (
                 "[pair]\npeer = [\"b:1\"]\nmain = 1",

@@ -7,6 +7,7 @@ use axum::{
     Router,
     body::Body,
     http::{
+        HeaderMap,
         request::Parts,
         uri::{Authority, PathAndQuery, Scheme, Uri},
     },
@@ -30,7 +31,7 @@ use tokio::{
 use tower_service::Service as _;
 
 use self::client::Signer;
-use super::pair::Pair;
+use super::{config::Mode, pair::Pair};
 use crate::{
     control,
     ingress::webhook::{self, Webhooks},
@@ -145,7 +146,23 @@ impl Front {
                 if !pair.config.main && !pair.config.settings_while_acting {
                     refuse_while_acting(&request)?;
                 }
-                return Ok(self.here(request).await);
+                let is_message = request.uri().path().starts_with(webhook::PREFIX);
+                let is_strict = pair.config.mode == Mode::Strict;
+                if is_message && is_strict && view.borrow_and_update().lacks_standby() {
+                    return Err(no_standby("it was not kept; send it again"));
+                }
+                return tokio::select! {
+                    answer = self.here(request) => Ok(answer),
+                    () = waits_too_long(view) => Err(no_standby(
+                        "whether what was asked is done then is not known: ask again, messages with an idempotency key",
+                    )),
+                };
+            }
+            if view.borrow().state.role() == Role::Accepting {
+                if request.uri().path().starts_with(webhook::PREFIX) {
+                    return Ok(self.here(request).await);
+                }
+                return Err(accepts_only());
             }
             if is_forwarded && view.borrow().state.role() != Role::Primary {
                 // Who passed it on finds out soon, and then knows better than this node.
@@ -157,11 +174,13 @@ impl Front {
                 if let Either::Left(_) = request.body() {
                     (request, room) = collect(&webhooks, request).await?;
                 }
-                let (again, why) =
-                    match self.pass_on(request, &primary, overtaken(view.clone())).await? {
-                        Passed::Answered(answer) => return Ok(answer),
-                        Passed::NotReached { request, why } => (request, why),
-                    };
+                let is_keyed = is_keyed(request.uri(), request.headers());
+                let last_answer = if is_keyed { Duration::ZERO } else { LAST_ANSWER };
+                let gone = overtaken(view.clone(), last_answer);
+                let (again, why) = match self.pass_on(request, &primary, gone).await? {
+                    Passed::Answered(answer) => return Ok(answer),
+                    Passed::NotReached { request, why } => (request, why),
+                };
                 tracing::debug!(why, "the primary cannot be reached");
                 request = again;
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -233,17 +252,20 @@ impl Front {
                  send again, with an idempotency key if it must not come twice"
             ))
         };
-        let answered = tokio::select! {
-            answered = tokio::time::timeout(ANSWER, self.pool.request(sent)) => answered,
-            () = gone => {
-                return Err(unknown("is primary no more".to_owned()));
-            }
-        };
+        // What has a key may be kept there or not: sent again, it is one message.
+        let is_keyed = is_keyed(&uri, &head.headers);
         let not_reached = |mut head: Parts, why: String| {
             head.uri = uri;
             head.headers.remove(&FORWARDED);
             let request = Request::from_parts(head, Either::Right(Full::new(body)));
             Passed::NotReached { request, why }
+        };
+        let answered = tokio::select! {
+            answered = tokio::time::timeout(ANSWER, self.pool.request(sent)) => answered,
+            () = gone => {
+                let why = "is primary no more".to_owned();
+                return if is_keyed { Ok(not_reached(head, why)) } else { Err(unknown(why)) };
+            }
         };
         match answered {
             Ok(Ok(answer)) if answer.status() == StatusCode::MISDIRECTED_REQUEST => {
@@ -255,7 +277,9 @@ impl Front {
                 head.headers.remove(CONNECTION);
                 Ok(Passed::Answered(Response::from_parts(head, Either::Right(Body::new(body)))))
             }
-            Ok(Err(error)) if error.is_connect() => Ok(not_reached(head, error.to_string())),
+            Ok(Err(error)) if error.is_connect() || is_keyed => {
+                Ok(not_reached(head, error.to_string()))
+            }
             Ok(Err(error)) => Err(unknown(format!("went away: {error}"))),
             Err(_) => Err(unknown("does not answer".to_owned())),
         }
@@ -278,17 +302,43 @@ async fn collect(
     Ok((Request::from_parts(head, Either::Right(Full::new(body))), room))
 }
 
+fn accepts_only() -> Problem {
+    let detail = "this node does not hear the primary, so it takes messages in and does nothing else until the primary is \
+                  there again; if that is gone for good, `tandem pair promote` makes this node primary";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "accept-only", detail)
+}
+
+/// Until a frame has waited for the other node for longer than anybody should.
+async fn waits_too_long(mut view: watch::Receiver<View>) {
+    if view.wait_for(|view| view.waits_for(HOLD)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn no_standby(what: &str) -> Problem {
+    let detail = format!(
+        "the standby of this pair is not in sync, and without it nothing is kept here until it is back, or the witness \
+         answers, or `mode` in [pair] is `\"auto\"`; {what}"
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-standby", detail).retry_after(RETRY_AFTER)
+}
+
 fn not_primary(status: StatusCode) -> Problem {
     let detail = "no node of this pair is primary now, as far as this one knows; send again, with an idempotency key if it \
                   must not come twice";
     Problem::new(status, "not-primary", detail).retry_after(RETRY_AFTER)
 }
 
-/// Until this node is standby no more, and what the other answered before that should be here: also that it has handed
-/// over, if that was asked.
-async fn overtaken(mut view: watch::Receiver<View>) {
+/// Whether it is a message that is the same one when it comes again.
+fn is_keyed(uri: &Uri, headers: &HeaderMap) -> bool {
+    uri.path().starts_with(webhook::PREFIX) && headers.contains_key(webhook::IDEMPOTENCY_KEY)
+}
+
+/// Until this node is standby no more, and a little longer: what the other answered before that should be here, also that
+/// it has handed over, if that was asked.
+async fn overtaken(mut view: watch::Receiver<View>, last_answer: Duration) {
     drop(view.wait_for(|view| view.state.role() != Role::Standby).await);
-    tokio::time::sleep(LAST_ANSWER).await;
+    tokio::time::sleep(last_answer).await;
 }
 
 /// Whether the other node is primary, and there.
@@ -312,7 +362,7 @@ fn refuse_while_acting<B>(request: &Request<B>) -> Result<(), Problem> {
 
 enum Passed {
     Answered(Answer),
-    /// It kept nothing.
+    /// It kept nothing, or what is no more than itself when it comes again.
     NotReached {
         request: Request<Came>,
         why: String,

@@ -120,6 +120,9 @@ fn policy(config: &config::Pair) -> String {
         (None, WithoutWitness::Act) => format!(
             "the standby takes over after {silence:?} of silence, at once after a crash; without a witness both nodes act while only the link between them is cut"
         ),
+        (None, WithoutWitness::AcceptOnly) => format!(
+            "after {silence:?} of silence, at once after a crash, the standby takes messages in and handles none; it handles them when an operator says so (`tandem pair promote`), else the primary does when it is back"
+        ),
         (None, WithoutWitness::Manual) => {
             "the standby takes over when an operator says so (`tandem pair promote`)".to_owned()
         }
@@ -423,15 +426,16 @@ fn rules(config: &config::Pair, me: StoreId) -> Rules {
         // The standby takes over at `silence`; the primary must have noticed by then.
         ack_timeout: silence.min(Duration::from_secs(2)).max(Duration::from_millis(100)),
         ask_again: config.interval.clamp(Duration::from_millis(50), Duration::from_secs(1)),
+        look: (config.interval * 10).max(Duration::from_secs(1)),
         goes_on_alone: config.mode == Mode::Auto,
         has_witness: config.witness.is_some(),
-        acts_alone: config.without_witness == WithoutWitness::Act,
+        without_witness: config.without_witness,
         failback_hold: (config.failback == Failback::Auto).then_some(config.failback_hold),
     }
 }
 
 fn posture_of(view: &View) -> Posture {
-    Posture { standing: view.standing() }
+    Posture { standing: view.standing(), accepted: view.state.kept.accepted }
 }
 
 fn pins(folder: &PairFolder) -> Vec<Fingerprint> {

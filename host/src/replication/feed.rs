@@ -54,6 +54,10 @@ pub(super) fn plan(store: &Store, gate: &Gate, epoch: u64, tips: &[Tip]) -> (Fee
 
 /// A frame up to which a journal that ends at `tip` is this store's past. It may reach further.
 fn common(store: &Store, tip: &Tip) -> u64 {
+    // Without a witness two nodes may have begun the same epoch.
+    if !store.owner_of(tip.position.epoch).is_ok_and(|owner| owner == tip.owner) {
+        return 0;
+    }
     // Whoever was primary then had what the other had when the next epoch began.
     let parted = store.epoch_after(tip.position.epoch).ok().flatten();
     parted.map_or(0, |first_seq| tip.position.seq.min(first_seq.saturating_sub(1)))

@@ -39,6 +39,15 @@ const MESSAGES: &str = "messages";
 const FRAME: &str = "frame";
 const STORE: [&str; 2] = ["store.redb", "store.journal"];
 
+/// What is set aside when another node's rows take the place of this one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Everything: messages were handled here.
+    Store,
+    /// What was taken in: nothing was handled here since the nodes parted.
+    Messages,
+}
+
 /// What lies in one of its folders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -150,8 +159,30 @@ impl Quarantine {
         self.keep(why, common, &aside, |folder| write(&folder.join(FRAME), frame))
     }
 
-    /// All of the store, which is about to be replaced; after frame `common` the other node has nothing of it. Blocks.
-    pub(super) fn take_store(&self, common: u64) -> io::Result<()> {
+    /// Of the store, which is about to be replaced; after frame `common` the other node has nothing of it. Blocks.
+    pub(super) fn take(&self, extent: Extent, common: u64) -> io::Result<()> {
+        match extent {
+            Extent::Store => self.take_store(common),
+            Extent::Messages => self.take_accepted(common),
+        }
+    }
+
+    fn take_accepted(&self, common: u64) -> io::Result<()> {
+        let parted = self.store.parted().map_err(io::Error::other)?;
+        let common = parted.unwrap_or(0).max(common);
+        let aside = self.store.accepted_after(common).map_err(io::Error::other)?;
+        let packed = aside.pack().map_err(io::Error::other)?;
+        for report in self.list()? {
+            if self.packed(&report.id)? == packed {
+                // The link broke before the other's rows were here.
+                return Ok(());
+            }
+        }
+        let why = "this node took messages in while it did not hear the primary, and handled none";
+        self.keep(why, common, &aside, |_| Ok(()))
+    }
+
+    fn take_store(&self, common: u64) -> io::Result<()> {
         let last = self.store.journal_head().0;
         let is_here = |report: &Report| report.last == last && self.has_store(&report.id);
         if self.list()?.iter().any(is_here) {

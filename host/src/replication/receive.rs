@@ -6,7 +6,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Seen, Session, SessionError, wire};
+use super::{Seen, Session, SessionError, quarantine::Extent, wire};
 use crate::{
     model::{
         pair::{
@@ -20,7 +20,7 @@ use crate::{
         Store,
         change::recover::Recover,
         content::Content,
-        frame,
+        frame::{self, Frame},
         recover::{Aside, Fate},
         replicate::{Installing, OrderError},
         row::segment::SegmentKey,
@@ -116,11 +116,7 @@ impl Hearing {
                 seen.send_replace(Some(Seen { hello: (*hello).clone(), from: *from }));
                 self.introduce.send_replace(Some(*hello));
             }
-            Said::Beat(beat) => {
-                self.session.lease.hear(beat.number, beat.answers);
-                self.tell(Heard::Beat(beat)).await;
-                self.follow(&beat).await?;
-            }
+            Said::Beat(beat) => self.hear_beat(beat).await?,
             Said::Has { epoch, seq, chain } => {
                 if self.session.store.chain_at(seq) != Some(chain) {
                     let why = format!("it has another frame {seq} than this node");
@@ -150,7 +146,9 @@ impl Hearing {
                 );
                 if diverged && self.session.store.journal_head().0.seq > 0 {
                     let quarantine = self.session.quarantine.clone();
-                    tokio::task::spawn_blocking(move || quarantine.take_store(common))
+                    let accepted = self.session.posture.borrow().accepted;
+                    let extent = if accepted { Extent::Messages } else { Extent::Store };
+                    tokio::task::spawn_blocking(move || quarantine.take(extent, common))
                         .await
                         .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
                 }
@@ -175,6 +173,12 @@ impl Hearing {
             }
         }
         Ok(())
+    }
+
+    async fn hear_beat(&self, beat: Beat) -> Result<(), SessionError> {
+        self.session.lease.hear(beat.number, beat.answers);
+        self.tell(Heard::Beat(beat)).await;
+        self.follow(&beat).await
     }
 
     async fn tell(&self, heard: Heard) {
@@ -264,6 +268,10 @@ impl Hearing {
             // Of one who does not know yet that it is primary no more.
             return Ok(());
         }
+        let is_later = |frame: &Bytes| Frame::decode(frame).is_ok_and(|f| f.position.epoch > epoch);
+        if frames.iter().any(|(_, frame)| is_later(frame)) {
+            return Err(made_later(epoch));
+        }
         let (position, chain) = self.session.store.take(frames, shown).await?;
         self.has(epoch, position, chain).await;
         Ok(())
@@ -283,7 +291,7 @@ impl Hearing {
         let mut posture = self.session.posture.clone();
         let promised = posture.wait_for(|posture| posture.standing.epoch >= epoch).await;
         promised.is_ok_and(|posture| {
-            posture.standing.epoch == epoch && posture.standing.role != Role::Primary
+            posture.standing.epoch == epoch && !posture.standing.role.makes_frames()
         })
     }
 
@@ -338,6 +346,11 @@ impl Hearing {
             return Ok(());
         }
         if let Installing::Done(head) = &part
+            && head.position.epoch > epoch
+        {
+            return Err(made_later(epoch));
+        }
+        if let Installing::Done(head) = &part
             && !diverged
             && self.session.store.chain_at(head.position.seq) == Some(head.chain)
         {
@@ -371,6 +384,13 @@ impl Hearing {
         tracing::info!(%position, "this node has all rows of the other");
         Ok(())
     }
+}
+
+/// The other's store is further than the role it speaks in.
+fn made_later(epoch: u64) -> SessionError {
+    SessionError::Unfit(format!(
+        "what it gives as the primary of epoch {epoch} was made after that"
+    ))
 }
 
 /// Takes messages in that the other node had accepted, each once, and says what became of them; and what it had made.

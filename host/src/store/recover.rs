@@ -17,6 +17,7 @@ use super::{
         Row,
         dedupe::{DedupeRow, read_dedupe_key},
         delivery::{DeliveryRow, DeliveryStatusRow, read_delivery_key},
+        epoch::EpochRow,
         message::MessageRow,
     },
     table::Table,
@@ -24,6 +25,7 @@ use super::{
 use crate::model::{
     message::{MessageId, OnceKey},
     name::Name,
+    pair::StoreId,
 };
 
 /// A message from outside as it was accepted, and under which key.
@@ -213,6 +215,21 @@ impl Store {
             Ok(true)
         })?;
         Ok(Aside { messages: from_outside(messages, &mut keys), made })
+    }
+
+    /// Up to which frame another primary made what is here, if the last epochs are this node's own. What follows is in
+    /// no other store, and of what does not, at most the last frame.
+    pub fn parted(&self) -> Result<Option<u64>, ReadError> {
+        let snapshot = self.read()?;
+        let own = StoreId(snapshot.identity()?.store_id);
+        let mut first = None;
+        snapshot.table(Table::Epochs)?.scan(&[], |_, value| {
+            let row = EpochRow::decode(value)?;
+            first = (row.owner == own).then(|| first.unwrap_or(row.first_seq));
+            Ok(true)
+        })?;
+        // The last of the other may not have been on its disk when it died.
+        Ok(first.map(|first_seq| first_seq.saturating_sub(2)))
     }
 
     /// Which of these are not here, nor in the archive. Blocks.

@@ -54,7 +54,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load(dir.path()).unwrap(), Kept::default());
         let record = Record::after(None, &Ask::Begin { owner: StoreId([3; 16]), epoch: 7 });
-        let kept = Kept { promise: 9, record };
+        let kept = Kept { promise: 9, record, accepted: true };
         save(dir.path(), Kept::default()).unwrap();
         save(dir.path(), kept).unwrap();
         assert_eq!(load(dir.path()).unwrap(), kept);

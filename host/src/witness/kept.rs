@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::pair::Record;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// SHA-256 of a token.
 pub(super) type TokenHash = [u8; 32];
@@ -34,21 +34,17 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        pair::{InSync, StoreId},
-        position::Position,
-    };
+    use crate::model::pair::{InSync, StoreId};
 
     #[test]
     fn the_bytes_stay_as_they_are() {
         let (a, b) = (StoreId([1; 16]), StoreId([2; 16]));
-        let noted = Position { epoch: 2, seq: 300 };
-        let record = Record { epoch: 3, owner: a, in_sync: InSync::Both(a, b), version: 4, noted };
+        let record = Record { epoch: 3, owner: a, in_sync: InSync::Both(a, b), version: 300 };
         let mut bytes = vec![VERSION, 3];
         bytes.extend([1; 16]);
         bytes.push(1);
         bytes.extend([[1; 16], [2; 16]].concat());
-        bytes.extend([4, 2, 0xac, 0x02]);
+        bytes.extend([0xac, 0x02]);
         let kept = Kept { record, token: None };
         assert_eq!(kept.encode(), [&bytes[..], &[0]].concat());
         assert_eq!(Kept::decode(&kept.encode()), Some(kept));

@@ -21,10 +21,7 @@ use tokio::{
 };
 
 use super::{register::Register, *};
-use crate::model::{
-    pair::{InSync, StoreId},
-    position::Position,
-};
+use crate::model::pair::{InSync, StoreId};
 
 const PAIR: PairId = PairId([0xa1; 16]);
 const A: StoreId = StoreId([1; 16]);
@@ -73,7 +70,6 @@ enum Wish {
     Acquire { alone: bool },
     SetInSync { both: bool },
     Transfer,
-    Note,
 }
 
 impl Wish {
@@ -90,10 +86,6 @@ impl Wish {
                 Ask::SetInSync { owner, epoch, version, in_sync }
             }
             Self::Transfer => Ask::Transfer { owner, epoch, version, to: other },
-            Self::Note => {
-                let seq = seen.map_or(0, |record| record.noted.seq) + 1;
-                Ask::Note { owner, epoch, position: Position { epoch, seq } }
-            }
         }
     }
 }
@@ -178,10 +170,10 @@ fn has_serial_order(histories: &[Vec<Done>], told: Told) -> bool {
     false
 }
 
-/// No two records of the same epoch, version and note; no two owners of an epoch.
+/// No two records of the same epoch and version; no two owners of an epoch.
 fn has_one_winner_each(histories: &[Vec<Done>]) -> bool {
     let told: HashSet<Record> = histories.iter().flatten().filter_map(|done| done.told).collect();
-    let states: HashSet<_> = told.iter().map(|r| (r.epoch, r.version, r.noted)).collect();
+    let states: HashSet<_> = told.iter().map(|r| (r.epoch, r.version)).collect();
     let epochs: HashSet<_> = told.iter().map(|record| record.epoch).collect();
     let owners: HashSet<_> = told.iter().map(|record| (record.epoch, record.owner)).collect();
     states.len() == told.len() && owners.len() == epochs.len()
@@ -189,13 +181,7 @@ fn has_one_winner_each(histories: &[Vec<Done>]) -> bool {
 
 #[test]
 fn a_history_without_a_serial_order_is_found() {
-    let record = |owner, epoch| Record {
-        epoch,
-        owner,
-        in_sync: InSync::Both(A, B),
-        version: 0,
-        noted: Position::default(),
-    };
+    let record = |owner, epoch| Record { epoch, owner, in_sync: InSync::Both(A, B), version: 0 };
     let begin = Ask::Begin { owner: A, epoch: 1 };
     let first = Record { in_sync: InSync::Only(A), ..record(A, 1) };
     let grow = Ask::SetInSync { owner: A, epoch: 1, version: 0, in_sync: InSync::Both(A, B) };
@@ -232,7 +218,6 @@ fn wishes() -> impl Strategy<Value = Vec<Vec<Wish>>> {
         3 => any::<bool>().prop_map(|alone| Wish::Acquire { alone }),
         4 => prop::bool::weighted(0.8).prop_map(|both| Wish::SetInSync { both }),
         1 => Just(Wish::Transfer),
-        1 => Just(Wish::Note),
     ];
     // Who has seen nothing yet can only begin.
     let mut first = prop::collection::vec(wish, 3..10).boxed();

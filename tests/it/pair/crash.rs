@@ -1,6 +1,6 @@
 //! A node's process dies, or both do.
 
-use tandem_tests::{Side, Third, Traffic, wait_until};
+use tandem_tests::{PairUnderTest, Side, Third, Traffic, wait_until};
 
 use crate::TANDEM;
 
@@ -67,7 +67,12 @@ fn the_standby_dies_and_returns() {
 /// Who was in sync may begin, whoever is there first.
 #[test]
 fn both_die_and_return_in_either_order() {
-    let mut pair = TANDEM.pair().start();
+    for third in [Third::None, Third::Server] {
+        both_die_and_return(TANDEM.pair().third(third).start());
+    }
+}
+
+fn both_die_and_return(mut pair: PairUnderTest) {
     let traffic = Traffic::to(&pair);
     for first in Side::BOTH {
         traffic.during(|| {

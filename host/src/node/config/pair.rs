@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use crate::contract::toml_reader::Table;
+use crate::contract::toml_reader::{Problem, Table};
+pub use crate::takeover::step::WithoutWitness;
 
 const INTERVAL: Range<Duration> = Duration::from_millis(20)..Duration::from_mins(1);
 /// Twice what the store keeps in reserve.
@@ -66,15 +67,6 @@ pub enum Witness {
     Folder(PathBuf),
 }
 
-/// What the standby does when the primary is gone and there is no witness to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WithoutWitness {
-    /// It takes over. If the primary lives and only the link is cut, both act until they meet.
-    Act,
-    /// It waits for an operator.
-    Manual,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failback {
     Auto,
@@ -102,6 +94,8 @@ pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
         ("lan", (Duration::from_millis(75), 3)),
     ];
     let (interval, retries) = table.one_of("profile", &profiles).unwrap_or(profiles[0].1);
+    let modes = [("auto", Mode::Auto), ("strict", Mode::Strict)];
+    let mode = table.one_of("mode", &modes).unwrap_or(Mode::Auto);
     let pair = Pair {
         listen: listen.unwrap_or(every_address),
         peer,
@@ -109,11 +103,9 @@ pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
         advertise: table.parsed("advertise", r#""10.0.0.1:7400""#, read_endpoint),
         interval: table.duration("interval", interval, INTERVAL),
         retries: u32::try_from(table.integer("retries", retries, 0..1000)).unwrap_or(u32::MAX),
-        mode: table
-            .one_of("mode", &[("auto", Mode::Auto), ("strict", Mode::Strict)])
-            .unwrap_or(Mode::Auto),
+        mode,
         witness: table.parsed("witness", r#""10.0.0.3:7402""#, read_witness),
-        without_witness: read_without_witness(&mut table),
+        without_witness: read_without_witness(&mut table, mode),
         failback: table
             .one_of("failback", &[("auto", Failback::Auto), ("manual", Failback::Manual)])
             .unwrap_or(Failback::Auto),
@@ -132,9 +124,21 @@ pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
     Some(pair)
 }
 
-fn read_without_witness(table: &mut Table<'_>) -> WithoutWitness {
-    let words = [("act", WithoutWitness::Act), ("manual", WithoutWitness::Manual)];
-    table.one_of("without_witness", &words).unwrap_or(WithoutWitness::Act)
+fn read_without_witness(table: &mut Table<'_>, mode: Mode) -> WithoutWitness {
+    let words = [
+        ("act", WithoutWitness::Act),
+        ("accept-only", WithoutWitness::AcceptOnly),
+        ("manual", WithoutWitness::Manual),
+    ];
+    let chosen = table.one_of("without_witness", &words).unwrap_or(WithoutWitness::Act);
+    if let (WithoutWitness::AcceptOnly, Mode::Strict, Some(span)) =
+        (chosen, mode, table.span_of("without_witness"))
+    {
+        let why = "`accept-only` gives receipts for one disk, and `mode = \"strict\"` says that there are none; write \
+                   `\"manual\"`, or `mode = \"auto\"`";
+        table.fault("without_witness", &span, Problem::Invalid(why.to_owned()));
+    }
+    chosen
 }
 
 /// Reads `host:port`; what the host is called is not looked up.

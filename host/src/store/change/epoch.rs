@@ -1,4 +1,4 @@
-//! A node begins to be primary, or goes on.
+//! A node begins to be primary, or to accept beside one, or goes on.
 
 use super::{Change, ChangeError};
 use crate::{
@@ -17,8 +17,14 @@ impl Change for BeginEpoch {
 
     fn sequence(self, seq: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
         let position = seq.position();
+        let key = position.epoch.to_be_bytes();
+        // It accepted in this epoch before it became primary in it: its first frame stays the first.
+        let known = seq.get::<EpochRow>(Table::Epochs, &key)?;
+        if known.is_some_and(|row| row.owner == self.owner) {
+            return Ok(());
+        }
         let row = EpochRow { owner: self.owner, first_seq: position.seq, began_ms: seq.now_ms() };
-        seq.put(Table::Epochs, &position.epoch.to_be_bytes(), &row);
+        seq.put(Table::Epochs, &key, &row);
         Ok(())
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    super::step::{Action, Event, Facts, Handover, Kept, Phase, State, Sync, Told, step},
+    super::step::{
+        Action, Event, Facts, Handover, Kept, Phase, State, Sync, Told, WithoutWitness, Witness,
+        step,
+    },
     world::{STORES, Setup, rules},
 };
 use crate::model::pair::{
@@ -13,7 +16,7 @@ use crate::model::pair::{
 
 const SETUP: Setup = Setup {
     has_witness: true,
-    acts_alone: false,
+    without_witness: WithoutWitness::Manual,
     goes_on_alone: true,
     fails_back: true,
     defect: None,
@@ -47,10 +50,14 @@ fn record(epoch: u64, owner: usize, in_sync: InSync, version: u64) -> Record {
     Record { in_sync, version, ..first }
 }
 
+fn leads(actions: &[Action], in_epoch: u64) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Lead { epoch, .. } if *epoch == in_epoch))
+}
+
 /// The failover server, primary in epoch 2 with the main server in sync.
 fn leading() -> State {
     let both = record(2, 1, InSync::Both(STORES[1], STORES[0]), 1);
-    let state = started(&SETUP, 1, Kept { promise: 1, record: None });
+    let state = started(&SETUP, 1, Kept { promise: 1, ..Kept::default() });
     let standing = Standing { role: Role::Standby, epoch: 1, record: None };
     let (state, _) = step(state, hello(0, standing), &at(1));
     let (state, actions) = step(state, Event::Recorded(Ok(Some(both))), &at(2));
@@ -84,11 +91,14 @@ fn who_is_refused_before_the_pair_has_begun_can_still_begin_it() {
 /// stay primary, took that record for its own, asked itself for changes of it without end, and was refused.
 #[test]
 fn of_two_records_of_one_epoch_the_main_servers_counts() {
-    let setup = Setup { has_witness: false, acts_alone: true, ..SETUP };
+    let setup = Setup { has_witness: false, without_witness: WithoutWitness::Act, ..SETUP };
     let of = |node: usize, version| record(2, node, InSync::Only(STORES[node]), version);
     let primary = |node: usize, version| {
-        let kept =
-            Kept { promise: 1, record: Some(record(1, node, InSync::Only(STORES[node]), 0)) };
+        let kept = Kept {
+            promise: 1,
+            record: Some(record(1, node, InSync::Only(STORES[node]), 0)),
+            accepted: false,
+        };
         let taken = Event::Recorded(Ok(Some(of(node, version))));
         let (state, _) = step(started(&setup, node, kept), taken, &at(1));
         assert_eq!(state.role(), Role::Primary);
@@ -140,4 +150,65 @@ fn a_handover_that_was_given_up_is_tried_again() {
     assert!(!actions.contains(&Action::Drain), "not at once");
     let (_, actions) = step(state, Event::Tick, &at(30_200));
     assert!(actions.contains(&Action::Drain));
+}
+
+/// It says that it only accepts, promises nothing, and gives way to the primary of the epoch before its own.
+#[test]
+fn who_only_accepts_gives_way_to_the_primary() {
+    let setup = Setup { has_witness: false, without_witness: WithoutWitness::AcceptOnly, ..SETUP };
+    let both = record(2, 0, InSync::Both(STORES[0], STORES[1]), 1);
+    let kept = Kept { promise: 2, record: Some(both), accepted: false };
+    let primary = Standing { role: Role::Primary, epoch: 2, record: Some(both) };
+    let (state, _) = step(started(&setup, 1, kept), hello(0, primary), &at(1));
+    assert_eq!((state.role(), state.due(&at(1))), (Role::Standby, Some(Duration::from_millis(31))));
+    let (state, actions) = step(state, Event::Tick, &at(30));
+    assert_eq!((state.role(), actions), (Role::Standby, Vec::new()), "not a moment too soon");
+    let (state, actions) = step(state, Event::Tick, &at(31));
+    assert!(actions.contains(&Action::Accept(3)) && !leads(&actions, 3));
+    assert_eq!((state.standing().role, state.standing().epoch), (Role::Accepting, 2));
+    assert!(state.kept.accepted);
+
+    let (after, actions) = step(state.clone(), hello(0, primary), &at(40));
+    assert_eq!(actions, [Action::Follow, Action::Told(Told::AcceptedEnough)]);
+    assert!(after.role() == Role::Standby && after.kept.accepted);
+
+    // Or an operator says that it is primary, in the epoch that it accepted in.
+    let (state, actions) = step(state, Event::Promote { force: false }, &at(40));
+    assert_eq!(actions[0], Action::Follow);
+    let taken = Record::after(
+        state.kept.record.as_ref(),
+        match actions.last() {
+            Some(Action::Ask(ask)) => ask,
+            other => panic!("{other:?}"),
+        },
+    );
+    let (state, actions) = step(state, Event::Recorded(Ok(taken)), &at(40));
+    assert!(leads(&actions, 3));
+    assert!(state.role() == Role::Primary && !state.kept.accepted);
+}
+
+/// A witness was restored from a copy, and nobody noticed; another was emptied, and was never used again.
+#[test]
+fn a_witness_that_forgot_is_told_and_begins_anew() {
+    let mut state = leading();
+    state.rules.failback_hold = None;
+    let old = record(1, 0, InSync::Only(STORES[0]), 0);
+    let (soon, actions) = step(state.clone(), Event::Recorded(Ok(Some(old))), &at(50));
+    assert!(
+        soon.witness == Witness::Answers && actions.is_empty(),
+        "it may be an answer to what was asked before"
+    );
+    let (state, actions) = step(state, Event::Recorded(Ok(Some(old))), &at(5000));
+    assert!(state.witness == Witness::Forgot && state.role() == Role::Primary);
+    assert!(actions.contains(&Action::Told(Told::WitnessForgot)));
+    let (state, actions) = step(state, Event::Recorded(Ok(Some(old))), &at(5001));
+    assert!(!actions.contains(&Action::Told(Told::WitnessForgot)), "once");
+
+    let state = State { asked: None, ..state };
+    let (state, actions) = step(state, Event::Recorded(Ok(None)), &at(9000));
+    let begin = Ask::Begin { owner: STORES[1], epoch: 3 };
+    assert!(actions.contains(&Action::Ask(begin)), "{actions:?}");
+    let (state, actions) = step(state, Event::Recorded(Ok(Record::after(None, &begin))), &at(9001));
+    assert!(leads(&actions, 3) && !actions.contains(&Action::Follow));
+    assert!(state.witness == Witness::Answers);
 }

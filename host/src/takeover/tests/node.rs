@@ -160,6 +160,8 @@ pub struct Node {
     pub confirms: bool,
     pub drains: bool,
     pub serves: bool,
+    /// Makes frames beside a primary, and handles none.
+    pub accepts: bool,
 }
 
 impl Node {
@@ -193,6 +195,7 @@ impl Node {
             confirms: false,
             drains: false,
             serves: false,
+            accepts: false,
         }
     }
 
@@ -244,7 +247,12 @@ impl Node {
         };
         self.store.leading = Some(epoch);
         (self.begins_epoch, self.confirms) = (true, true);
-        (self.serves, self.drains) = (false, false);
+        (self.serves, self.accepts, self.drains) = (false, false, false);
+    }
+
+    /// Of one that leads: but only accepts.
+    pub fn accept(&mut self) {
+        (self.confirms, self.accepts) = (false, true);
     }
 
     pub fn follow(&mut self) {
@@ -253,6 +261,7 @@ impl Node {
         (self.store.waits, self.store.is_unsynced, self.store.leading) = (false, false, None);
         (self.begins_epoch, self.confirms) = (false, false);
         (self.serves, self.drains) = (false, false);
+        self.accepts = false;
     }
 
     pub fn need(&mut self, need: Need) {

@@ -1,7 +1,7 @@
 //! Walks through what can happen, by a seed: first whatever comes, then nothing but what is usual.
 
 use super::{
-    super::step::{Event, Handover, Phase, Sync},
+    super::step::{Event, Handover, Phase, Sync, WithoutWitness},
     world::{Defect, Move, Setup, World},
 };
 
@@ -44,11 +44,19 @@ pub struct Walk {
 
 pub fn setup(seed: u64, defect: Option<Defect>) -> Setup {
     let mut dice = Dice::new(seed ^ 0x5e7);
-    let alone = [Defect::PositionsTrusted, Defect::LinkOutlivesRole].map(Some).contains(&defect);
-    let has_witness = if defect.is_some() { !alone } else { !dice.one_in(3) };
+    // Some show only without a witness, and under one of the policies.
+    let policy = match defect {
+        Some(Defect::PositionsTrusted | Defect::LinkOutlivesRole) => Some(WithoutWitness::Act),
+        Some(Defect::AcceptingHandles | Defect::AcceptedDropped | Defect::LaterFramesTaken) => {
+            Some(WithoutWitness::AcceptOnly)
+        }
+        _ => None,
+    };
+    let has_witness = if defect.is_some() { policy.is_none() } else { !dice.one_in(2) };
+    let policies = [WithoutWitness::Act, WithoutWitness::AcceptOnly, WithoutWitness::Manual];
     Setup {
         has_witness,
-        acts_alone: alone || dice.one_in(2),
+        without_witness: policy.unwrap_or(policies[dice.below(3)]),
         goes_on_alone: !dice.one_in(6),
         fails_back: dice.one_in(2),
         defect,
@@ -79,7 +87,7 @@ impl Walk {
             self.anything(fault_in)?;
         }
         match self.world.setup.defect {
-            None | Some(Defect::SilentWhenLevel) => self.heal(),
+            None | Some(Defect::SilentWhenLevel | Defect::LaterFramesTaken) => self.heal(),
             Some(_) => Ok(()),
         }
     }
