@@ -21,7 +21,11 @@ use crate::{
         talk::{Beat, Heard, Hello, PROTOCOLS, Said, Standing},
     },
     net::link::{Link, LinkError, LinkReceiver, LinkSender},
-    store::{Store, frame, replicate::OrderError, row::segment::SegmentKey},
+    store::{
+        Store, frame,
+        replicate::{OrderError, Span},
+        row::segment::SegmentKey,
+    },
 };
 
 mod aside;
@@ -52,6 +56,8 @@ pub struct Own {
     pub hooks: String,
     /// Between two signs of life.
     pub interval: Duration,
+    /// Bytes per second of what a standby lacks that is far behind; 0: no bound.
+    pub copy_rate: u64,
 }
 
 /// How this node stands, for sessions.
@@ -143,8 +149,9 @@ impl Session {
         let (say, said) = mpsc::channel(WAITING);
         let (introduce, introduced) = watch::channel(None);
         let (want, wanted) = watch::channel(None);
-        let speaking = self.clone().speak(sender, said, introduced, wanted);
-        let receiving = self.receive(receiver, say, introduce, want);
+        let (hold, held) = mpsc::channel(1);
+        let speaking = self.clone().speak(sender, said, introduced, (wanted, held));
+        let receiving = self.receive(receiver, say, introduce, (want, hold));
         tokio::select! {
             error = speaking => error,
             error = receiving => error,
@@ -203,7 +210,7 @@ impl Session {
         mut sender: LinkSender,
         mut answers: mpsc::Receiver<Said>,
         mut introduced: watch::Receiver<Option<Hello>>,
-        mut wanted: watch::Receiver<Option<SegmentKey>>,
+        (mut wanted, mut held): (watch::Receiver<Option<SegmentKey>>, mpsc::Receiver<Vec<Span>>),
     ) -> SessionError {
         let mut posture = self.posture.clone();
         let mut beats = tokio::time::interval(self.own.interval);
@@ -241,6 +248,12 @@ impl Session {
                         let key = *wanted.borrow_and_update();
                         self.give_segment(key, &mut sender).await?;
                     }
+                    Some(spans) = held.recv() => {
+                        // An answer to what was asked before this was: it has begun.
+                        if matches!(feed, feed::Feed::Asked) {
+                            feed = feed::Feed::rows(&self.store, spans, self.own.copy_rate);
+                        }
+                    }
                     Ok(()) = introduced.changed() => {
                         feed = self.plan(standing, &introduced, &mut sender).await?;
                     }
@@ -264,8 +277,10 @@ impl Session {
                                 diverged: false,
                                 common: 0,
                             };
+                            self.has_room()?;
+                            tracing::warn!("{}", feed::LOST);
                             wire::say(&mut sender, &rows).await?;
-                            feed = feed::Feed::rows(&self.store);
+                            feed = feed::Feed::Asked;
                         }
                     },
                 }
@@ -341,9 +356,20 @@ impl Session {
         }
         let (feed, said) = feed::plan(&self.store, &self.gate, own.epoch, &hello.tips);
         if let Some(said) = said {
+            if matches!(said, Said::Rows { .. }) {
+                self.has_room()?;
+            }
             wire::say(sender, &said).await?;
         }
         Ok(feed)
+    }
+
+    /// While rows are given, what they were and the frames since are kept.
+    fn has_room(&self) -> Result<(), SessionError> {
+        match self.store.disk_low() {
+            None => Ok(()),
+            Some(_) => Err(SessionError::Unfit(feed::NO_ROOM.to_owned())),
+        }
     }
 
     /// Hears what the other says, until the link ends or it was silent for too long.
@@ -352,11 +378,11 @@ impl Session {
         receiver: LinkReceiver,
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
-        want: watch::Sender<Option<SegmentKey>>,
+        (want, hold): (watch::Sender<Option<SegmentKey>>, mpsc::Sender<Vec<Span>>),
     ) -> SessionError {
         // Long enough that a standby decides first whether it takes over.
         let silence = (self.own.interval * 20).max(Duration::from_secs(5));
-        let mut hearing = receive::Hearing::new(self, receiver, say, introduce, want);
+        let mut hearing = receive::Hearing::new(self, receiver, say, introduce, (want, hold));
         let mut until = Instant::now() + silence;
         loop {
             match tokio::time::timeout_at(until, hearing.hear()).await {

@@ -35,6 +35,7 @@ mod rows;
 pub mod sequencer;
 pub mod signal;
 pub mod snapshot;
+pub mod staging;
 pub mod table;
 mod writer;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// Journal kept for a standby, in bytes.
     pub journal_bytes: u64,
+    /// Journal kept for a standby that gets all rows and then the frames since, in bytes.
+    pub kept_bytes: u64,
     /// When only the journal has so many bytes of frames, the tables' file takes them.
     pub checkpoint_bytes: u64,
     /// Whether there is another node: then the store follows until it is told to lead.

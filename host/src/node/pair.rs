@@ -337,6 +337,7 @@ fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -
         is_main: config.main,
         hooks: config.advertise.clone().unwrap_or_else(|| format!(":{}", hooks.port())),
         interval: config.interval,
+        copy_rate: config.copy_rate,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
@@ -22,7 +22,7 @@ use crate::{
         content::Content,
         frame,
         recover::{Aside, Fate},
-        replicate::{Installing, OrderError},
+        replicate::{Installing, OrderError, Span},
         row::segment::SegmentKey,
     },
 };
@@ -46,6 +46,8 @@ pub(super) struct Hearing {
     introduce: watch::Sender<Option<Hello>>,
     /// The segment that the other lacks.
     wanted: watch::Sender<Option<SegmentKey>>,
+    /// What the other has, before rows go there.
+    held: mpsc::Sender<Vec<Span>>,
     install: Option<Install>,
     /// The epoch of the primary whose rows come, and whether they are to replace what is no past of theirs.
     rows_of: Option<(u64, bool)>,
@@ -61,7 +63,7 @@ impl Hearing {
         receiver: LinkReceiver,
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
-        wanted: watch::Sender<Option<SegmentKey>>,
+        (wanted, held): (watch::Sender<Option<SegmentKey>>, mpsc::Sender<Vec<Span>>),
     ) -> Self {
         Self {
             session,
@@ -69,6 +71,7 @@ impl Hearing {
             say,
             introduce,
             wanted,
+            held,
             install: None,
             rows_of: None,
             put_back: None,
@@ -153,6 +156,10 @@ impl Hearing {
                         .await
                         .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
                 }
+                self.install = Some(self.begin_install());
+            }
+            Said::Holds { spans } => {
+                self.held.send(wire::read_holds(&spans)?).await.ok();
             }
             Said::Lacks { segment } => {
                 let wanted = SegmentKey::from_bytes(&segment);
@@ -329,6 +336,26 @@ impl Hearing {
         Ok(())
     }
 
+    /// Lets rows come into the store, and says what is there already.
+    fn begin_install(&self) -> Install {
+        let (rows, parts) = mpsc::channel(AHEAD);
+        let (tell, told) = oneshot::channel::<Vec<Span>>();
+        let (store, say) = (self.session.store.clone(), self.say.clone());
+        let mut done = JoinSet::new();
+        done.spawn(async move {
+            let say_what_is_here = async {
+                let Ok(spans) = told.await else { return };
+                let bytes: u64 = spans.iter().map(|span| span.bytes).sum();
+                tracing::info!(bytes, "of the other node's rows those come that are not here already");
+                if let Ok(holds) = wire::holds(&spans) {
+                    say.send(holds).await.ok();
+                }
+            };
+            tokio::join!(store.install(parts, tell), say_what_is_here).0
+        });
+        Install { rows, done }
+    }
+
     async fn take_rows(&mut self, payload: &[u8]) -> Result<(), SessionError> {
         let part = wire::read_rows(payload)?;
         let Some((epoch, diverged)) = self.rows_of else { return Ok(()) };
@@ -345,13 +372,6 @@ impl Hearing {
             let (position, chain) = self.session.store.journal_head();
             self.has(epoch, position, chain).await;
             return Ok(());
-        }
-        if self.install.is_none() {
-            let (rows, parts) = mpsc::channel(AHEAD);
-            let store = self.session.store.clone();
-            let mut done = JoinSet::new();
-            done.spawn(async move { store.install(parts).await });
-            self.install = Some(Install { rows, done });
         }
         let is_last = matches!(part, Installing::Done(_));
         let Some(install) = &mut self.install else { return Ok(()) };

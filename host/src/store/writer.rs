@@ -50,9 +50,10 @@ use crate::model::{
 };
 
 mod follow;
+mod install;
 mod lead;
 
-pub use follow::{Installing, OrderError};
+pub use follow::OrderError;
 pub(super) use follow::{Order, Waiting};
 use lead::Leading;
 
@@ -266,6 +267,7 @@ pub(super) fn start(
         changes: 0,
         journal,
         keep_after,
+        trusts_own: true,
         archive,
         unsettled_bytes: 0,
         unsettled_since: Instant::now(),
@@ -311,6 +313,8 @@ struct Writer {
     journal: Arc<Mutex<Journal>>,
     /// Frames after this one are for a standby, which gets them.
     keep_after: Arc<AtomicU64>,
+    /// Whether another node need not give the rows that are here: not when what came of that was wrong.
+    trusts_own: bool,
     archive: Arc<Archive>,
     /// Bytes of frames that only the journal has on disk.
     unsettled_bytes: u64,
@@ -346,6 +350,8 @@ enum Fatal {
     Table(#[from] redb::TableError),
     #[error("cannot write: {0}")]
     Storage(#[from] redb::StorageError),
+    #[error("cannot write: {0}")]
+    Redb(#[from] redb::Error),
     #[error("cannot commit: {0}")]
     Commit(#[from] redb::CommitError),
     #[error("cannot write the journal: {0}")]
@@ -473,8 +479,8 @@ impl Writer {
             txn.set_durability(redb::Durability::None)?;
             return Ok(txn.commit()?);
         }
-        let tail =
-            lock(&self.journal).tail(self.keep_after.load(Ordering::Relaxed).min(position.seq));
+        let kept_after = self.kept_after();
+        let tail = lock(&self.journal).tail(kept_after.min(position.seq));
         txn.open_table(NODE)?.insert(TAIL_KEY, tail.encode().as_slice())?;
         // After a crash the file opens at once, and hostile data cannot confuse its recovery.
         txn.set_two_phase_commit(true);
@@ -484,6 +490,23 @@ impl Writer {
         self.unsettled_bytes = 0;
         self.checkpoint_due = false;
         Ok(())
+    }
+
+    /// After which frame they are kept for a standby; not if that takes too much room.
+    fn kept_after(&self) -> u64 {
+        let after = self.keep_after.load(Ordering::Relaxed);
+        let bytes = lock(&self.journal).frame_bytes();
+        let most = self.config.kept_bytes.max(self.config.journal_bytes);
+        if after == u64::MAX || (bytes <= most && self.memory.disk_low.is_none()) {
+            return after;
+        }
+        // Another wish may have come meanwhile.
+        let gone =
+            self.keep_after.compare_exchange(after, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+        if gone.is_ok() {
+            tracing::warn!(bytes, "frames are not kept for the other node any more");
+        }
+        u64::MAX
     }
 
     /// Puts what is shown into the tables' file.

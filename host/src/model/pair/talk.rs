@@ -89,6 +89,10 @@ pub enum Said {
         diverged: bool,
         common: u64,
     },
+    /// Of the standby, before rows come: what is there already, in spans of keys. Those that differ come.
+    Holds {
+        spans: Vec<u8>,
+    },
     /// Of the standby: it lacks the file of that segment.
     Lacks {
         segment: Vec<u8>,

@@ -10,16 +10,12 @@ use crate::{
     model::position::{Chain, Position},
     store::{
         SubmitError,
-        content::Content,
         frame::{Frame, Op},
         open::read_memory,
         replica::Replica,
-        row::{
-            Row,
-            head::{HEAD_KEY, HeadRow, TAIL_KEY, TailRow},
-        },
         rows::{ApplyError, Rows},
-        table::{NODE, PIECES, Table},
+        staging::{Installing, Span},
+        table::Table,
     },
 };
 
@@ -56,17 +52,12 @@ pub(in crate::store) enum Order {
     Take { frames: Vec<(Chain, Bytes)>, shown: u64, then: Then<(Position, Chain)> },
     /// To take the last frame back, which is not shown. Answers what it was.
     Cut { then: Then<Option<Bytes>> },
-    /// To have the rows of another node instead of its own.
-    Install { rows: mpsc::Receiver<Installing>, then: Then<()> },
-}
-
-/// A part of another node's rows.
-#[derive(Debug)]
-pub enum Installing {
-    /// Rows of a table, by its number; 0 is that of pieces.
-    Rows { table: u8, rows: Vec<(Bytes, Bytes)> },
-    /// That was all.
-    Done(HeadRow),
+    /// To have the rows of another node instead of its own, and to tell first what is here.
+    Install {
+        parts: mpsc::Receiver<Installing>,
+        spans: oneshot::Sender<Vec<Span>>,
+        then: Then<()>,
+    },
 }
 
 impl Order {
@@ -120,8 +111,8 @@ impl Writer {
                 });
                 then.send(Ok(cut)).ok();
             }
-            Order::Install { rows, then } => {
-                let outcome = self.install(rows).await?;
+            Order::Install { parts, spans, then } => {
+                let outcome = self.install(parts, spans).await?;
                 then.send(outcome.map_err(OrderError::Refused)).ok();
             }
         }
@@ -134,6 +125,7 @@ impl Writer {
         if leading.replica.is_none() {
             self.show_waiting(u64::MAX)?;
         }
+        self.forget_staged()?;
         self.reload()?;
         self.leading = Some(leading);
         Ok(())
@@ -236,68 +228,6 @@ impl Writer {
         self.content.add(rows.changed());
         drop(rows);
         self.show(txn, last.0, last.1)
-    }
-
-    /// Takes over another node's rows, in one transaction: until it is complete, its own are shown.
-    #[expect(clippy::await_holding_invalid_type, reason = "this thread is the one writer")]
-    async fn install(
-        &mut self,
-        mut parts: mpsc::Receiver<Installing>,
-    ) -> Result<Result<(), String>, Fatal> {
-        if self.leading.is_some() {
-            return Ok(Err("this node leads and takes no rows of another".to_owned()));
-        }
-        let db = self.db.clone();
-        let mut txn = db.begin_write()?;
-        txn.set_two_phase_commit(true);
-        txn.set_quick_repair(true);
-        for definition in Table::ALL.map(Table::definition).into_iter().chain([PIECES]) {
-            txn.delete_table(definition)?;
-            txn.open_table(definition)?;
-        }
-        let mut content = Content::default();
-        let head = loop {
-            self.counters.pulse.beat();
-            let Some(part) = parts.recv().await else {
-                txn.abort()?;
-                return Ok(Err("the other node's rows broke off".to_owned()));
-            };
-            let (number, rows) = match part {
-                Installing::Rows { table, rows } => (table, rows),
-                Installing::Done(head) => break head,
-            };
-            let definition = match (number, Table::from_number(number)) {
-                (0, _) => PIECES,
-                (_, Some(table)) => table.definition(),
-                _ => {
-                    txn.abort()?;
-                    return Ok(Err(format!("table {number} is not known to this program")));
-                }
-            };
-            let mut table = txn.open_table(definition)?;
-            for (key, value) in rows {
-                content.add(Content::of(number, &key, &value));
-                table.insert(&*key, &*value)?;
-            }
-        };
-        if content != head.content {
-            txn.abort()?;
-            let expected = head.content;
-            return Ok(Err(format!("the rows' content hash is {content}, and not {expected}")));
-        }
-        {
-            let mut node = txn.open_table(NODE)?;
-            node.insert(HEAD_KEY, head.encode().as_slice())?;
-            // The journal begins anew behind it. What is in its file continues another chain, so it counts for nothing.
-            node.insert(TAIL_KEY, TailRow::after(&head).encode().as_slice())?;
-        }
-        txn.commit()?;
-        lock(&self.journal).begin_after((head.position, head.chain));
-        self.waiting.clear();
-        (self.content, self.position) = (content, head.position);
-        self.unsettled_bytes = 0;
-        self.reload()?;
-        Ok(Ok(()))
     }
 }
 

@@ -1,0 +1,117 @@
+//! A standby that has nothing gets everything, slowly, and something happens in the middle of it.
+
+use std::fs;
+
+use tandem_tests::{PairUnderTest, Setup, Side, Traffic, wait_until};
+
+use crate::TANDEM;
+
+/// Bodies that are there before the standby is, in bytes.
+const BODY: usize = 200_000;
+const BODIES: usize = 40;
+/// So much of it is on the standby's disk when it is in the middle.
+const MIDDLE: u64 = 3 << 20;
+/// Eight seconds for all of it.
+const SLOWLY: &str = "interval = \"500ms\"\nretries = 5\nfailback = \"manual\"\ncopy_rate = \"1MiB\"";
+
+/// A pair in sync whose store takes a while to copy.
+fn large(setup: Setup) -> (PairUnderTest, Traffic) {
+    let pair = setup.lines(SLOWLY).start();
+    let traffic = Traffic::to(&pair);
+    for number in 0..BODIES {
+        let body = format!("large {number} {}", "x".repeat(BODY));
+        pair.main.post("/hooks/lean/in", body).expect(202);
+    }
+    (pair, traffic)
+}
+
+/// The failover server loses all that it has and joins anew.
+fn lose_the_standby(pair: &mut PairUnderTest) {
+    pair.failover.kill9();
+    pair.wipe(Side::Failover);
+    let code = pair.invite(Side::Main);
+    pair.join(Side::Failover, &code).expect(0);
+    pair.failover.launch();
+}
+
+fn wait_for_the_middle(pair: &PairUnderTest) {
+    let file = pair.failover.data_dir().join("store.redb");
+    wait_until("a part of the rows is on the standby's disk", || {
+        fs::metadata(&file).is_ok_and(|file| file.len() >= MIDDLE)
+    });
+    assert_ne!(pair.status(Side::Main).unwrap()["sync"], "both", "it is in the middle of it");
+}
+
+/// How many bytes it had of what it needs, each time it was asked.
+fn had(pair: &PairUnderTest) -> Vec<u64> {
+    let log = pair.failover.log();
+    let lines = log.lines().filter(|line| line.contains("those come that are not here already"));
+    let bytes = lines.filter_map(|line| line.split("bytes=").nth(1));
+    bytes.map(|bytes| bytes.split_whitespace().next().unwrap().parse().unwrap()).collect()
+}
+
+/// What came once need not come again, however often the standby dies.
+#[test]
+fn a_standby_that_dies_while_it_gets_everything_goes_on_where_it_was() {
+    let (mut pair, traffic) = large(TANDEM.pair());
+    traffic.during(|| {
+        lose_the_standby(&mut pair);
+        for _ in 0..3 {
+            wait_for_the_middle(&pair);
+            pair.failover.kill9();
+            pair.failover.launch();
+        }
+        traffic.wait_durability(2);
+        traffic.wait_more(50);
+    });
+    assert_eq!(pair.primaries(), [Side::Main]);
+    let had = had(&pair);
+    let again = had.iter().rev().take(3);
+    assert!(again.clone().count() == 3 && again.min() > Some(&(1 << 20)), "{had:?}");
+    traffic.audit(&pair);
+    // It has what it needs to act.
+    pair.main.kill9();
+    pair.wait_primary(Side::Failover);
+    let receipt = pair.failover.post("/hooks/lean/in", "after").expect(202).json();
+    pair.failover.wait_for_status(receipt["id"].as_str().unwrap(), "done");
+}
+
+/// The rows are then those of another moment; what is the same in both need not come again. Nobody else takes over.
+#[test]
+fn a_primary_that_dies_while_it_gives_everything_goes_on() {
+    let (mut pair, traffic) = large(TANDEM.pair());
+    traffic.during(|| {
+        lose_the_standby(&mut pair);
+        for _ in 0..2 {
+            wait_for_the_middle(&pair);
+            pair.main.kill9();
+            pair.main.launch();
+            pair.wait_primary(Side::Main);
+            traffic.wait_durability(1);
+        }
+        traffic.wait_durability(2);
+    });
+    assert_eq!(pair.primaries(), [Side::Main]);
+    let had = had(&pair);
+    assert!(had.iter().rev().take(2).min() > Some(&(1 << 20)), "{had:?}");
+    traffic.assert_fenced();
+    traffic.audit(&pair);
+}
+
+#[test]
+fn a_link_that_breaks_while_everything_is_given_goes_on() {
+    let (mut pair, traffic) = large(TANDEM.pair().wired());
+    traffic.during(|| {
+        lose_the_standby(&mut pair);
+        for _ in 0..2 {
+            wait_for_the_middle(&pair);
+            for side in Side::BOTH {
+                pair.wire_to(side).cut();
+            }
+        }
+        traffic.wait_durability(2);
+    });
+    let had = had(&pair);
+    assert!(had.last() > Some(&(1 << 20)), "{had:?}");
+    traffic.audit(&pair);
+}
