@@ -23,18 +23,20 @@ use crate::{
     net::link::{Link, LinkError, LinkReceiver, LinkSender},
     store::{
         Store, frame,
-        replicate::{OrderError, Span},
+        replicate::{Installing, OrderError, Span},
         row::segment::SegmentKey,
     },
 };
 
 mod aside;
 mod feed;
+mod notices;
 mod quarantine;
 mod receive;
 mod wire;
 
 pub use aside::Aside;
+pub use notices::{About, Notices};
 pub use quarantine::{Quarantine, Report};
 pub use receive::recover;
 
@@ -75,6 +77,8 @@ pub struct Session {
     pub posture: watch::Receiver<Posture>,
     /// Where frames go that cannot stay.
     pub quarantine: Arc<Quarantine>,
+    /// What operators should know.
+    pub notices: Arc<Notices>,
     /// Whoever decides on roles.
     pub heard: mpsc::Sender<Heard>,
     /// Whoever wants to know the other node.
@@ -112,11 +116,19 @@ pub enum SessionError {
     Garbled(#[from] postcard::Error),
     #[error("the other node closed the link")]
     Closed,
-    /// It is not the other node of this pair, or not in a state to be.
+    /// What it said is not in order.
     #[error("{0}")]
     Unfit(String),
+    /// It is not the other node of this pair, or not in a state to be.
+    #[error("{0}")]
+    Foreign(String),
+    #[error("{}", feed::NO_ROOM)]
+    NoRoom,
     #[error("the other node will have nothing to do with this one: {0}")]
     Refused(String),
+    /// A newer program made its frames.
+    #[error("{0}")]
+    Unknown(String),
     #[error("it was silent for {0:?}")]
     Silent(Duration),
     #[error("its frames cannot be taken: {0}")]
@@ -125,6 +137,13 @@ pub enum SessionError {
     Read(#[from] crate::store::ReadError),
     #[error("the journal cannot be read: {0}")]
     Journal(#[from] std::io::Error),
+}
+
+impl SessionError {
+    /// Whether the next link will end for the same reason, as far as can be told.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Foreign(_) | Self::NoRoom | Self::Refused(_) | Self::Unknown(_))
+    }
 }
 
 impl Session {
@@ -161,7 +180,7 @@ impl Session {
     fn hello(&self) -> Hello {
         Hello {
             protocols: PROTOCOLS,
-            frames: frame::VERSION,
+            frames: frame::VERSIONS.1,
             pair: self.own.pair,
             store: self.own.store,
             is_main: self.own.is_main,
@@ -270,7 +289,12 @@ impl Session {
                             let place = (standing.epoch, self.gate.look().shown);
                             wire::frame(&mut sender, place, before, &frame).await?;
                         }
-                        feed::Part::Rows(rows) => wire::rows(&mut sender, &rows).await?,
+                        feed::Part::Rows(rows) => {
+                            if matches!(rows, Installing::Done(_)) {
+                                self.notices.clear(About::Rows);
+                            }
+                            wire::rows(&mut sender, &rows).await?;
+                        }
                         feed::Part::Lost => {
                             let rows = Said::Rows {
                                 epoch: standing.epoch,
@@ -279,6 +303,7 @@ impl Session {
                             };
                             self.has_room()?;
                             tracing::warn!("{}", feed::LOST);
+                            self.notices.set(About::Rows, feed::LOST);
                             wire::say(&mut sender, &rows).await?;
                             feed = feed::Feed::Asked;
                         }
@@ -368,7 +393,10 @@ impl Session {
     fn has_room(&self) -> Result<(), SessionError> {
         match self.store.disk_low() {
             None => Ok(()),
-            Some(_) => Err(SessionError::Unfit(feed::NO_ROOM.to_owned())),
+            Some(_) => {
+                self.notices.set(About::Rows, feed::NO_ROOM);
+                Err(SessionError::NoRoom)
+            }
         }
     }
 

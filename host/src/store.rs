@@ -37,6 +37,7 @@ pub mod signal;
 pub mod snapshot;
 pub mod staging;
 pub mod table;
+pub mod version;
 mod writer;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -78,6 +79,7 @@ struct Shared {
     archive: Arc<archive::Archive>,
     journal: Arc<Mutex<journal::Journal>>,
     keep_after: Arc<AtomicU64>,
+    frames: Arc<version::FrameVersion>,
 }
 
 /// A change that is on disk.

@@ -9,3 +9,4 @@ mod ready;
 mod rotate;
 mod silence;
 mod strangers;
+mod versions;

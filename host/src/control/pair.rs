@@ -20,6 +20,9 @@ use crate::{
     },
     net::{keys::Rotation, problem::Problem},
     replication::{Quarantine, Seen},
+    model::pair::{InSync, Role},
+    net::problem::Problem,
+    replication::{Notices, Quarantine, Seen},
     takeover::{
         View,
         step::{Event, Handover, Phase, Sync},
@@ -49,6 +52,7 @@ pub struct Pair {
     pub hurry: Arc<Notify>,
     pub drills: Drills,
     pub rotation: Rotation,
+    pub notices: Arc<Notices>,
 }
 
 pub(super) fn pair(house: &super::House) -> Result<&Pair, Problem> {
@@ -97,6 +101,7 @@ impl Pair {
             let lacks = standby.lacks.iter().filter(|lack| !is_said(lack));
             warnings.extend(lacks.map(|lack| format!("{who} is not ready to take over: {lack}.")));
         }
+        warnings.extend(self.notices.list());
         warnings
     }
 

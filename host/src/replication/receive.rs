@@ -6,12 +6,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Seen, Session, SessionError, wire};
+use super::{About, Seen, Session, SessionError, wire};
 use crate::{
     model::{
         pair::{
             Role,
-            talk::{Beat, Heard, Hello, PROTOCOLS, Said},
+            talk::{Beat, Heard, Hello, PROTOCOLS, Said, common_protocol},
         },
         position::{Chain, Position},
     },
@@ -20,7 +20,7 @@ use crate::{
         Store,
         change::recover::Recover,
         content::Content,
-        frame,
+        frame::FrameError,
         recover::{Aside, Fate},
         replicate::{Installing, OrderError, Span},
         row::segment::SegmentKey,
@@ -29,6 +29,8 @@ use crate::{
 
 /// Frames that are taken together, in bytes.
 const TOGETHER: usize = 4 << 20;
+/// The number of [`Said::Hello`].
+const HELLO: u32 = 0;
 /// Parts of rows between the link and the store.
 const AHEAD: usize = 2;
 
@@ -96,7 +98,10 @@ impl Hearing {
             }
         };
         match kind {
-            wire::SAID => self.take_in(postcard::from_bytes(&payload)?).await,
+            wire::SAID => match postcard::from_bytes(&payload) {
+                Ok(said) => self.take_in(said).await,
+                Err(error) => self.refuse_garbled(&payload, error).await,
+            },
             wire::FRAME => self.take_frames(&payload).await,
             wire::ROWS => self.take_rows(&payload).await,
             wire::SEGMENT => self.take_segment(&payload).await,
@@ -109,11 +114,17 @@ impl Hearing {
         match said {
             Said::Hello(hello) => {
                 if let Err(why) = self.check(&hello) {
-                    self.say.send(Said::Refused(why.clone())).await.ok();
-                    // Long enough to be sent.
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    return Err(SessionError::Unfit(why));
+                    self.session.notices.set(About::Other, &format!("There is no pair: {why}."));
+                    self.refuse(&why).await;
+                    return Err(SessionError::Foreign(why));
                 }
+                self.session.notices.clear(About::Other);
+                tracing::debug!(
+                    program = hello.program, frames = hello.frames,
+                    protocol = common_protocol(PROTOCOLS, hello.protocols),
+                    "the other node introduced itself"
+                );
+                self.session.store.agree_on_frames(hello.frames);
                 self.tell(Heard::Hello(hello.clone())).await;
                 let Session { seen, from, .. } = &self.session;
                 seen.send_replace(Some(Seen { hello: (*hello).clone(), from: *from }));
@@ -128,6 +139,7 @@ impl Hearing {
                     let why = format!("it has another frame {seq} than this node");
                     return Err(SessionError::Unfit(why));
                 }
+                self.session.notices.clear(About::Refusal);
                 self.session.gate.has(epoch, seq);
             }
             Said::Cut { epoch } if !self.obeys(epoch).await => {}
@@ -178,9 +190,37 @@ impl Hearing {
                 if let Some(answer) = self.session.aside.hear(said).await {
                     self.say.send(answer).await.ok();
                 }
+            Said::Refused(why) => {
+                let notice = format!("The other node will have nothing to do with this one: {why}.");
+                self.session.notices.set(About::Refusal, &notice);
+                return Err(SessionError::Refused(why));
             }
         }
         Ok(())
+    }
+
+    /// Tells the other node that there can be no link.
+    async fn refuse(&self, why: &str) {
+        self.say.send(Said::Refused(why.to_owned())).await.ok();
+        // Long enough to be sent.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+
+    /// What was said has no meaning here: perhaps it is a greeting in a protocol that this program does not speak.
+    async fn refuse_garbled(
+        &self,
+        payload: &[u8],
+        error: postcard::Error,
+    ) -> Result<(), SessionError> {
+        match postcard::take_from_bytes::<(u32, (u16, u16))>(payload) {
+            Ok(((HELLO, protocols), _)) if common_protocol(PROTOCOLS, protocols).is_none() => {
+                let why = foreign(protocols, "a program that does not say its version");
+                self.session.notices.set(About::Other, &format!("There is no pair: {why}."));
+                self.refuse(&why).await;
+                Err(SessionError::Foreign(why))
+            }
+            _ => Err(error.into()),
+        }
     }
 
     async fn tell(&self, heard: Heard) {
@@ -190,6 +230,9 @@ impl Hearing {
     /// Whether the other is the other node of this pair.
     fn check(&self, hello: &Hello) -> Result<(), String> {
         let own = &self.session.own;
+        if common_protocol(PROTOCOLS, hello.protocols).is_none() {
+            return Err(foreign(hello.protocols, &hello.program));
+        }
         if hello.pair != own.pair {
             return Err(format!("it belongs to pair {}, this node to {}", hello.pair, own.pair));
         }
@@ -206,19 +249,13 @@ impl Hearing {
                 "{which} the main server: set `main = true` in [pair] of just one"
             ));
         }
-        if hello.protocols.0 > PROTOCOLS.1 || hello.protocols.1 < PROTOCOLS.0 {
+        let used = self.session.store.frame_version();
+        if hello.frames < used {
             return Err(format!(
-                "it speaks protocol {} to {}, this node {} to {}; upgrade the older one ({} and {})",
-                hello.protocols.0,
-                hello.protocols.1,
-                PROTOCOLS.0,
-                PROTOCOLS.1,
-                hello.program,
-                env!("CARGO_PKG_VERSION"),
+                "its program {} takes frames up to version {}, and this node's store has frames of version {used}; upgrade \
+                 the other node",
+                hello.program, hello.frames,
             ));
-        }
-        if hello.frames < frame::VERSION {
-            return Err(format!("its program {} cannot read this one's frames", hello.program));
         }
         Ok(())
     }
@@ -270,9 +307,34 @@ impl Hearing {
             // Of one who does not know yet that it is primary no more.
             return Ok(());
         }
-        let (position, chain) = self.session.store.take(frames, shown).await?;
-        self.has(epoch, position, chain).await;
-        Ok(())
+        match self.session.store.take(frames, shown).await {
+            Ok((position, chain)) => {
+                self.session.notices.clear(About::Frames);
+                self.session.notices.clear(About::Refusal);
+                self.has(epoch, position, chain).await;
+                Ok(())
+            }
+            Err(OrderError::Unknown(error)) => Err(self.stop_before(&error).await),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The frame is kept nowhere here: this program would have to skip what it does not know.
+    async fn stop_before(&self, error: &FrameError) -> SessionError {
+        let Session { own: _, store, notices, .. } = &self.session;
+        let head = store.journal_head().0;
+        let why = format!("{error}, {}", env!("CARGO_PKG_VERSION"));
+        tracing::error!(
+            why, %head,
+            "this standby stops before a frame of the other node, which a newer program made: upgrade this node"
+        );
+        let notice = format!(
+            "This node stopped behind frame {head}, because it does not know what comes next ({why}): upgrade it. \
+             Until then it is not in sync and cannot take over."
+        );
+        notices.set(About::Frames, &notice);
+        self.refuse(&format!("it cannot take the next frame ({why}); upgrade that node")).await;
+        SessionError::Unknown(why)
     }
 
     /// A message that is here already.
@@ -390,6 +452,15 @@ impl Hearing {
         tracing::info!(%position, "this node has all rows of the other");
         Ok(())
     }
+}
+
+/// Why there is no link with a program that speaks none of our protocols.
+fn foreign(theirs: (u16, u16), program: &str) -> String {
+    let (ours, program_here) = (PROTOCOLS, env!("CARGO_PKG_VERSION"));
+    format!(
+        "it speaks protocol {} to {}, this node {} to {}; upgrade the older one ({program} and {program_here})",
+        theirs.0, theirs.1, ours.0, ours.1,
+    )
 }
 
 /// Takes messages in that the other node had accepted, each once, and says what became of them; and what it had made.

@@ -143,6 +143,16 @@ impl Store {
         self.0.keep_after.load(Ordering::Relaxed) != u64::MAX
     }
 
+    /// The other node takes frames up to that version: they are written in the highest that both know.
+    pub fn agree_on_frames(&self, theirs: u8) {
+        self.0.frames.agree(theirs);
+    }
+
+    /// The version of frames that whoever follows this store must take.
+    pub fn frame_version(&self) -> u8 {
+        self.0.frames.used()
+    }
+
     /// The places where this journal can be compared with another's: its end, and, if its last frame is not shown, the
     /// end without that.
     pub fn tips(&self) -> Vec<Tip> {

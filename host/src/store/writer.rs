@@ -36,13 +36,14 @@ use super::{
     replica::Pulse,
     row::{
         Row,
-        head::{HEAD_KEY, HeadRow, TAIL_KEY},
+        head::{FRAMES_KEY, HEAD_KEY, HeadRow, TAIL_KEY},
     },
     rows::ApplyError,
     sequencer::{Memory, Sequencer},
     signal::{Raised, Signals},
     snapshot::ReadError,
     table::NODE,
+    version::FrameVersion,
 };
 use crate::model::{
     clock::Clock,
@@ -242,7 +243,7 @@ pub(super) fn start(
     opened: Opened,
     signals: Arc<Signals>,
     counters: Arc<Counters>,
-    keep_after: Arc<AtomicU64>,
+    (keep_after, frames): (Arc<AtomicU64>, Arc<FrameVersion>),
 ) -> std::io::Result<Handle> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failed, failure) = watch::channel(None);
@@ -267,6 +268,8 @@ pub(super) fn start(
         changes: 0,
         journal,
         keep_after,
+        frames,
+        kept_version: 1,
         trusts_own: true,
         archive,
         unsettled_bytes: 0,
@@ -313,6 +316,9 @@ struct Writer {
     journal: Arc<Mutex<Journal>>,
     /// Frames after this one are for a standby, which gets them.
     keep_after: Arc<AtomicU64>,
+    frames: Arc<FrameVersion>,
+    /// The version of frames that the tables' file was told.
+    kept_version: u8,
     /// Whether another node need not give the rows that are here: not when what came of that was wrong.
     trusts_own: bool,
     archive: Arc<Archive>,
@@ -472,6 +478,10 @@ impl Writer {
     ) -> Result<(), Fatal> {
         let head = HeadRow { position, chain, content: self.content };
         txn.open_table(NODE)?.insert(HEAD_KEY, head.encode().as_slice())?;
+        if self.kept_version != self.frames.used() {
+            self.kept_version = self.frames.used();
+            txn.open_table(NODE)?.insert(FRAMES_KEY, [self.kept_version].as_slice())?;
+        }
         let is_checkpoint = self.checkpoint_due
             || self.unsettled_bytes >= self.config.checkpoint_bytes
             || self.unsettled_since.elapsed() >= CHECKPOINT;

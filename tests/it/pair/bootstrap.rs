@@ -2,17 +2,18 @@
 
 use std::fs;
 
-use tandem_tests::{PairUnderTest, Setup, Side, Traffic, wait_until};
+use tandem_tests::{PairUnderTest, Setup, Side, Traffic, audit, wait_until};
 
 use crate::TANDEM;
 
-/// Bodies that are there before the standby is, in bytes.
-const BODY: usize = 200_000;
-const BODIES: usize = 40;
-/// So much of it is on the standby's disk when it is in the middle.
-const MIDDLE: u64 = 3 << 20;
-/// Eight seconds for all of it.
-const SLOWLY: &str = "interval = \"500ms\"\nretries = 5\nfailback = \"manual\"\ncopy_rate = \"1MiB\"";
+/// Bodies that are there before the standby is, in bytes. With what is delivered, they are more frames than the journal
+/// keeps (64 MiB).
+const BODY: usize = 900_000;
+const BODIES: usize = 45;
+/// So much more of it is on the standby's disk whenever it is in the middle.
+const MIDDLE: u64 = 8 << 20;
+/// Ten seconds for all of it.
+const SLOWLY: &str = "interval = \"500ms\"\nretries = 5\nfailback = \"manual\"\ncopy_rate = \"4MiB\"";
 
 /// A pair in sync whose store takes a while to copy.
 fn large(setup: Setup) -> (PairUnderTest, Traffic) {
@@ -22,6 +23,7 @@ fn large(setup: Setup) -> (PairUnderTest, Traffic) {
         let body = format!("large {number} {}", "x".repeat(BODY));
         pair.main.post("/hooks/lean/in", body).expect(202);
     }
+    audit::wait_until_idle(&pair.main);
     (pair, traffic)
 }
 
@@ -34,10 +36,11 @@ fn lose_the_standby(pair: &mut PairUnderTest) {
     pair.failover.launch();
 }
 
-fn wait_for_the_middle(pair: &PairUnderTest) {
+/// For the first, second, third time.
+fn wait_for_the_middle(pair: &PairUnderTest, time: u64) {
     let file = pair.failover.data_dir().join("store.redb");
     wait_until("a part of the rows is on the standby's disk", || {
-        fs::metadata(&file).is_ok_and(|file| file.len() >= MIDDLE)
+        fs::metadata(&file).is_ok_and(|file| file.len() >= MIDDLE * time)
     });
     assert_ne!(pair.status(Side::Main).unwrap()["sync"], "both", "it is in the middle of it");
 }
@@ -56,8 +59,8 @@ fn a_standby_that_dies_while_it_gets_everything_goes_on_where_it_was() {
     let (mut pair, traffic) = large(TANDEM.pair());
     traffic.during(|| {
         lose_the_standby(&mut pair);
-        for _ in 0..3 {
-            wait_for_the_middle(&pair);
+        for time in 1..=3 {
+            wait_for_the_middle(&pair, time);
             pair.failover.kill9();
             pair.failover.launch();
         }
@@ -82,8 +85,8 @@ fn a_primary_that_dies_while_it_gives_everything_goes_on() {
     let (mut pair, traffic) = large(TANDEM.pair());
     traffic.during(|| {
         lose_the_standby(&mut pair);
-        for _ in 0..2 {
-            wait_for_the_middle(&pair);
+        for time in 1..=2 {
+            wait_for_the_middle(&pair, time);
             pair.main.kill9();
             pair.main.launch();
             pair.wait_primary(Side::Main);
@@ -103,8 +106,8 @@ fn a_link_that_breaks_while_everything_is_given_goes_on() {
     let (mut pair, traffic) = large(TANDEM.pair().wired());
     traffic.during(|| {
         lose_the_standby(&mut pair);
-        for _ in 0..2 {
-            wait_for_the_middle(&pair);
+        for time in 1..=2 {
+            wait_for_the_middle(&pair, time);
             for side in Side::BOTH {
                 pair.wire_to(side).cut();
             }

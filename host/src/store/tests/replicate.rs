@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         change::epoch::BeginEpoch,
-        frame::FrameBuilder,
+        frame::{Frame, FrameBuilder, FrameError},
         open::OpenError,
         replica::{Overtaken, Replica},
         replicate::{Installing, OrderError, Span},
@@ -239,7 +239,7 @@ async fn frames_that_do_not_fit_are_refused_whole() {
     let half = Half::new();
     let frame = |epoch, seq, table: u8| {
         let mut frame = FrameBuilder::default();
-        frame.begin(Position { epoch, seq }, 0);
+        frame.begin(1, Position { epoch, seq }, 0);
         frame.put(Table::State, b"key", b"value");
         let mut bytes = frame.bytes().to_vec();
         bytes[25] = table;
@@ -266,11 +266,17 @@ async fn frames_that_do_not_fit_are_refused_whole() {
             vec![frame(2, 3, state)],
             "frame 2/3 does not continue frame 2/2 as it is here",
         ),
-        (end, vec![frame(2, 3, state), frame(2, 4, 200)], "table 200 is not known to this program"),
-        (end, vec![Bytes::from_static(&[9])], "frame version 9 is not known to this program"),
     ] {
         let taken = half.store.take(chained(chain, frames), 0).await;
         assert_eq!(taken, Err(OrderError::Refused(why.to_owned())));
+        assert_eq!(half.store.journal_head().0.seq, 2);
+    }
+    for (frames, why) in [
+        (vec![frame(2, 3, state), frame(2, 4, 200)], FrameError::Table(200)),
+        (vec![Bytes::from_static(&[9])], FrameError::Version(9)),
+    ] {
+        let taken = half.store.take(chained(end, frames), 0).await;
+        assert_eq!(taken, Err(OrderError::Unknown(why)));
         assert_eq!(half.store.journal_head().0.seq, 2);
     }
     let again = chained(first[1].0, vec![frame(2, 2, state), frame(2, 3, state)]);
@@ -468,5 +474,33 @@ async fn parts_that_make_no_sense_are_refused() {
         let outcome = install(&one, &other, move |_| part.take()).await;
         assert_eq!(outcome, Err(OrderError::Refused(why.to_owned())));
         assert_eq!(other.shown().0.seq, 0);
+    }
+}
+
+/// Until both programs are new, what the older one knows is written; then never again.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_are_written_in_the_highest_version_that_both_take() {
+    let (one, other) = (Half::new(), Half::new());
+    let version = |half: &Half| {
+        let frame = half.store.frame(half.store.journal_head().0.seq).unwrap().unwrap();
+        Frame::decode(&frame).unwrap().version
+    };
+    one.lead(2, Some(Line::new(&one.store, &other.store))).await;
+    assert_eq!(version(&one), 1, "nothing is known of the other");
+    one.store.agree_on_frames(1);
+    one.store.submit(deploy(b"one")).await.unwrap();
+    assert_eq!((version(&one), one.store.frame_version()), (1, 1));
+    one.store.agree_on_frames(2);
+    one.accept("b").await.unwrap();
+    assert_eq!((version(&one), version(&other)), (2, 2));
+    one.store.follow().await.unwrap();
+    // Both know it after a restart, before they hear of each other again.
+    for half in [one, other] {
+        let half = half.reopen();
+        assert_eq!(half.store.frame_version(), 2);
+        half.lead(3, None).await;
+        half.store.agree_on_frames(1);
+        half.accept("b").await.unwrap();
+        assert_eq!(version(&half), 2);
     }
 }

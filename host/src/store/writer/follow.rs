@@ -10,7 +10,7 @@ use crate::{
     model::position::{Chain, Position},
     store::{
         SubmitError,
-        frame::{Frame, Op},
+        frame::{Frame, FrameError, Op},
         open::read_memory,
         replica::Replica,
         rows::{ApplyError, Rows},
@@ -35,6 +35,9 @@ pub(in crate::store) struct Waiting {
 pub enum OrderError {
     #[error("{0}")]
     Refused(String),
+    /// A newer program made it, and it is of no use here.
+    #[error("{0}")]
+    Unknown(FrameError),
     /// Nothing more can be kept until the node is started again.
     #[error("{0}")]
     Closed(String),
@@ -91,8 +94,8 @@ impl Writer {
             Order::Take { frames, shown, then } => {
                 match self.take(&frames) {
                     Ok(()) => then.send(Ok(lock(&self.journal).head())).ok(),
-                    Err(TakeError::Refused(why)) => {
-                        then.send(Err(OrderError::Refused(why))).ok();
+                    Err(TakeError::Order(why)) => {
+                        then.send(Err(why)).ok();
                         return Ok(());
                     }
                     Err(TakeError::Fatal(error)) => return Err(error),
@@ -157,23 +160,24 @@ impl Writer {
         let frames = self.new_ones(frames)?;
         let mut chain = lock(&self.journal).head().1;
         for (before, bytes) in frames {
-            let frame = Frame::decode(bytes).map_err(|error| refused(&error))?;
+            let frame = Frame::decode(bytes)?;
             let found = frame.position;
             if found.seq != position.seq + 1 || found.epoch < position.epoch {
-                return Err(TakeError::Refused(format!("frame {found} came after {position}")));
+                return Err(refused(format!("frame {found} came after {position}")));
             }
             if *before != chain {
                 let why = format!("frame {found} does not continue frame {position} as it is here");
-                return Err(TakeError::Refused(why));
+                return Err(refused(why));
             }
             // What this program does not know it does not keep: it would have to skip it later.
-            frame.ops().try_for_each(|op| op.map(drop)).map_err(|error| refused(&error))?;
+            frame.ops().try_for_each(|op| op.map(drop))?;
             (position, chain) = (found, before.next(bytes));
         }
         for (_, bytes) in frames {
-            let position = Frame::decode(bytes).map_err(|error| refused(&error))?.position;
+            let Frame { position, version, .. } = Frame::decode(bytes)?;
             let (before, chain_before) = lock(&self.journal).head();
             let chain = self.append(position, bytes).map_err(Fatal::from)?;
+            self.frames.keep(version);
             let frame = bytes.clone();
             self.waiting.push_back(Waiting { position, chain, before, chain_before, frame });
         }
@@ -191,13 +195,13 @@ impl Writer {
         let journal = lock(&self.journal);
         while let [(_, first), rest @ ..] = frames {
             let Position { seq, .. } =
-                Frame::decode(first).map_err(|error| refused(&error))?.position;
+                Frame::decode(first)?.position;
             if seq == 0 || seq > self.position.seq {
                 break;
             }
             let before = journal.chain_at(seq - 1);
             if before.map(|before| before.next(first)) != journal.chain_at(seq) {
-                return Err(TakeError::Refused(format!("frame {seq} is another here")));
+                return Err(refused(format!("frame {seq} is another here")));
             }
             frames = rest;
         }
@@ -238,12 +242,21 @@ fn is_of_the_catalogue(op: Op<'_>) -> bool {
 
 enum TakeError {
     /// The frames are at fault.
-    Refused(String),
+    Order(OrderError),
     Fatal(Fatal),
 }
 
-fn refused(error: &crate::store::frame::FrameError) -> TakeError {
-    TakeError::Refused(error.to_string())
+fn refused(why: String) -> TakeError {
+    TakeError::Order(OrderError::Refused(why))
+}
+
+impl From<FrameError> for TakeError {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Short => refused(error.to_string()),
+            unknown => Self::Order(OrderError::Unknown(unknown)),
+        }
+    }
 }
 
 impl From<Fatal> for TakeError {

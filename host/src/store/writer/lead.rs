@@ -46,7 +46,7 @@ impl Writer {
         self.check_disk();
         let now_ms = self.clock.now_ms();
         let position = Position { epoch, seq: self.position.seq + 1 };
-        self.frame.begin(position, now_ms);
+        self.frame.begin(self.frames.next(), position, now_ms);
         self.memory.given = 0;
 
         let db = self.db.clone();
