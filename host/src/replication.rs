@@ -11,19 +11,19 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior},
+    time::Instant,
 };
 
 use crate::{
     durability::Gate,
     model::pair::{
-        PairId, Role, StoreId,
+        PairId, StoreId,
         talk::{Beat, Heard, Hello, PROTOCOLS, Said, Standing},
     },
     net::link::{Link, LinkError, LinkReceiver, LinkSender},
     store::{
         Store, frame,
-        replicate::{Installing, OrderError, Span},
+        replicate::{OrderError, Span},
         row::segment::SegmentKey,
     },
 };
@@ -33,6 +33,7 @@ mod feed;
 mod notices;
 mod quarantine;
 mod receive;
+mod speak;
 mod wire;
 
 pub use aside::Aside;
@@ -420,9 +421,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Whether the other node is primary, as it introduced itself last.
-fn is_led(introduced: &watch::Receiver<Option<Hello>>) -> bool {
-    introduced.borrow().as_ref().is_some_and(|hello| hello.standing.role == Role::Primary)
 }

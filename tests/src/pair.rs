@@ -181,6 +181,12 @@ impl PairUnderTest {
         self.node(side).configure(&config);
     }
 
+    /// What both nodes' `[pair]` says from their next start on, instead of what it said.
+    pub fn configure_both(&mut self, lines: &str) {
+        lines.clone_into(&mut self.lines);
+        Side::BOTH.iter().for_each(|side| self.configure(*side, ""));
+    }
+
     /// The code that lets another node join this one, which runs.
     pub fn invite(&self, side: Side) -> String {
         let address = self.link(side);

@@ -19,7 +19,8 @@ use crate::{
 };
 
 pub(super) const LOST: &str = "the frames that the other node needs next are not kept any more (`copy_frames` in [pair], or the disk): it is asked again what it has, and gets what it lacks";
-pub(super) const NO_ROOM: &str = "the other node lacks rows, and this node's disk is too full to give them: free some space";
+pub(super) const NO_ROOM: &str =
+    "the other node lacks rows, and this node's disk is too full to give them: free some space";
 /// Parts of rows that are read ahead.
 const AHEAD: usize = 2;
 /// Less than this is not waited for.
@@ -40,6 +41,8 @@ pub(super) enum Feed {
 #[derive(Debug)]
 pub(super) struct Rows {
     parts: mpsc::Receiver<Installing>,
+    /// Frames after this one are needed behind them.
+    after: u64,
     pace: Pace,
     began: Instant,
     bytes: u64,
@@ -74,7 +77,6 @@ impl Pace {
         }
     }
 }
-
 
 pub(super) enum Part {
     /// A frame, and the chain hash before it.
@@ -124,7 +126,11 @@ impl Feed {
     /// All rows as of now but for those that the other node has, as fast as `rate` lets them go.
     pub fn rows(store: &Store, spans: Vec<Span>, rate: u64) -> Self {
         // What comes from now on is needed behind the rows.
-        store.keep_after(store.journal_head().0.seq.saturating_sub(1));
+        let head = store.journal_head().0.seq;
+        // The last frame may not be shown yet, and so be missing in the rows.
+        let is_there = head > 0 && store.chain_at(head - 1).is_some();
+        let after = if is_there { head - 1 } else { head };
+        store.keep_after(after);
         let (give, parts) = mpsc::channel(AHEAD);
         let store = store.clone();
         tokio::task::spawn_blocking(move || {
@@ -133,7 +139,8 @@ impl Feed {
                 tracing::error!(%error, "the rows for the other node cannot be read");
             }
         });
-        Self::Rows(Rows { parts, pace: Pace::new(rate), began: Instant::now(), bytes: 0 })
+        let (pace, began) = (Pace::new(rate), Instant::now());
+        Self::Rows(Rows { parts, after, pace, began, bytes: 0 })
     }
 
     /// The next part; waits until there is one. May be dropped while it waits.
@@ -158,7 +165,7 @@ impl Feed {
             },
             Self::Rows(rows) => {
                 rows.pace.wait().await;
-                if !store.keeps() {
+                if store.chain_at(rows.after).is_none() {
                     return Ok(Part::Lost);
                 }
                 let Some(part) = rows.parts.recv().await else {
@@ -169,7 +176,11 @@ impl Feed {
                 rows.pace.spend(bytes);
                 if let Installing::Done(head) = &part {
                     let (bytes, took) = (rows.bytes, rows.began.elapsed());
-                    tracing::info!(bytes, ?took, "the other node has been given all rows that it lacked");
+                    tracing::info!(
+                        bytes,
+                        ?took,
+                        "the other node has been given all rows that it lacked"
+                    );
                     *self = Self::Frames(head.position.seq + 1);
                 }
                 Ok(Part::Rows(part))

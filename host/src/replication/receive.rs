@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
@@ -20,26 +20,17 @@ use crate::{
         Store,
         change::recover::Recover,
         content::Content,
-        frame::FrameError,
         recover::{Aside, Fate},
-        replicate::{Installing, OrderError, Span},
+        replicate::Span,
         row::segment::SegmentKey,
     },
 };
 
-/// Frames that are taken together, in bytes.
-const TOGETHER: usize = 4 << 20;
-/// The number of [`Said::Hello`].
-const HELLO: u32 = 0;
-/// Parts of rows between the link and the store.
-const AHEAD: usize = 2;
+mod frames;
+mod greet;
+mod rows;
 
-/// Rows on their way into the store.
-struct Install {
-    rows: mpsc::Sender<Installing>,
-    /// One task.
-    done: JoinSet<Result<(), OrderError>>,
-}
+use rows::Install;
 
 pub(super) struct Hearing {
     session: Session,
@@ -120,7 +111,8 @@ impl Hearing {
                 }
                 self.session.notices.clear(About::Other);
                 tracing::debug!(
-                    program = hello.program, frames = hello.frames,
+                    program = hello.program,
+                    frames = hello.frames,
                     protocol = common_protocol(PROTOCOLS, hello.protocols),
                     "the other node introduced itself"
                 );
@@ -191,7 +183,8 @@ impl Hearing {
                     self.say.send(answer).await.ok();
                 }
             Said::Refused(why) => {
-                let notice = format!("The other node will have nothing to do with this one: {why}.");
+                let notice =
+                    format!("The other node will have nothing to do with this one: {why}.");
                 self.session.notices.set(About::Refusal, &notice);
                 return Err(SessionError::Refused(why));
             }
@@ -199,65 +192,8 @@ impl Hearing {
         Ok(())
     }
 
-    /// Tells the other node that there can be no link.
-    async fn refuse(&self, why: &str) {
-        self.say.send(Said::Refused(why.to_owned())).await.ok();
-        // Long enough to be sent.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-
-    /// What was said has no meaning here: perhaps it is a greeting in a protocol that this program does not speak.
-    async fn refuse_garbled(
-        &self,
-        payload: &[u8],
-        error: postcard::Error,
-    ) -> Result<(), SessionError> {
-        match postcard::take_from_bytes::<(u32, (u16, u16))>(payload) {
-            Ok(((HELLO, protocols), _)) if common_protocol(PROTOCOLS, protocols).is_none() => {
-                let why = foreign(protocols, "a program that does not say its version");
-                self.session.notices.set(About::Other, &format!("There is no pair: {why}."));
-                self.refuse(&why).await;
-                Err(SessionError::Foreign(why))
-            }
-            _ => Err(error.into()),
-        }
-    }
-
     async fn tell(&self, heard: Heard) {
         self.session.heard.send(heard).await.ok();
-    }
-
-    /// Whether the other is the other node of this pair.
-    fn check(&self, hello: &Hello) -> Result<(), String> {
-        let own = &self.session.own;
-        if common_protocol(PROTOCOLS, hello.protocols).is_none() {
-            return Err(foreign(hello.protocols, &hello.program));
-        }
-        if hello.pair != own.pair {
-            return Err(format!("it belongs to pair {}, this node to {}", hello.pair, own.pair));
-        }
-        if hello.store == own.store {
-            return Err(format!(
-                "both have the store {}: one is a copy of the other; move the copy's folder away, and it gets its rows \
-                 from the other node",
-                own.store
-            ));
-        }
-        if hello.is_main == own.is_main {
-            let which = if own.is_main { "both are" } else { "neither is" };
-            return Err(format!(
-                "{which} the main server: set `main = true` in [pair] of just one"
-            ));
-        }
-        let used = self.session.store.frame_version();
-        if hello.frames < used {
-            return Err(format!(
-                "its program {} takes frames up to version {}, and this node's store has frames of version {used}; upgrade \
-                 the other node",
-                hello.program, hello.frames,
-            ));
-        }
-        Ok(())
     }
 
     /// As a standby: shows what the primary shows, and compares.
@@ -284,66 +220,6 @@ impl Hearing {
             );
         }
         Ok(())
-    }
-
-    /// Takes a frame and those that have come right behind it.
-    async fn take_frames(&mut self, payload: &Bytes) -> Result<(), SessionError> {
-        let first = wire::read_frame(payload)?;
-        let (epoch, mut shown) = (first.epoch, first.shown);
-        let mut bytes = first.frame.len();
-        let mut frames = vec![(first.before, first.frame)];
-        while bytes < TOGETHER {
-            let Some(more) = self.already().await? else { break };
-            if more.0 != wire::FRAME {
-                self.put_back = Some(more);
-                break;
-            }
-            let more = wire::read_frame(&more.1)?;
-            bytes += more.frame.len();
-            shown = shown.max(more.shown);
-            frames.push((more.before, more.frame));
-        }
-        if !self.obeys(epoch).await {
-            // Of one who does not know yet that it is primary no more.
-            return Ok(());
-        }
-        match self.session.store.take(frames, shown).await {
-            Ok((position, chain)) => {
-                self.session.notices.clear(About::Frames);
-                self.session.notices.clear(About::Refusal);
-                self.has(epoch, position, chain).await;
-                Ok(())
-            }
-            Err(OrderError::Unknown(error)) => Err(self.stop_before(&error).await),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The frame is kept nowhere here: this program would have to skip what it does not know.
-    async fn stop_before(&self, error: &FrameError) -> SessionError {
-        let Session { own: _, store, notices, .. } = &self.session;
-        let head = store.journal_head().0;
-        let why = format!("{error}, {}", env!("CARGO_PKG_VERSION"));
-        tracing::error!(
-            why, %head,
-            "this standby stops before a frame of the other node, which a newer program made: upgrade this node"
-        );
-        let notice = format!(
-            "This node stopped behind frame {head}, because it does not know what comes next ({why}): upgrade it. \
-             Until then it is not in sync and cannot take over."
-        );
-        notices.set(About::Frames, &notice);
-        self.refuse(&format!("it cannot take the next frame ({why}); upgrade that node")).await;
-        SessionError::Unknown(why)
-    }
-
-    /// A message that is here already.
-    async fn already(&mut self) -> Result<Option<(u8, Bytes)>, SessionError> {
-        tokio::select! {
-            biased;
-            message = self.receiver.next() => Ok(Some(message?.ok_or(SessionError::Closed)?)),
-            () = std::future::ready(()) => Ok(None),
-        }
     }
 
     /// Whether this node follows the primary of that epoch. What it is to obey it has promised first, on its disk.
@@ -397,70 +273,6 @@ impl Hearing {
         });
         Ok(())
     }
-
-    /// Lets rows come into the store, and says what is there already.
-    fn begin_install(&self) -> Install {
-        let (rows, parts) = mpsc::channel(AHEAD);
-        let (tell, told) = oneshot::channel::<Vec<Span>>();
-        let (store, say) = (self.session.store.clone(), self.say.clone());
-        let mut done = JoinSet::new();
-        done.spawn(async move {
-            let say_what_is_here = async {
-                let Ok(spans) = told.await else { return };
-                let bytes: u64 = spans.iter().map(|span| span.bytes).sum();
-                tracing::info!(bytes, "of the other node's rows those come that are not here already");
-                if let Ok(holds) = wire::holds(&spans) {
-                    say.send(holds).await.ok();
-                }
-            };
-            tokio::join!(store.install(parts, tell), say_what_is_here).0
-        });
-        Install { rows, done }
-    }
-
-    async fn take_rows(&mut self, payload: &[u8]) -> Result<(), SessionError> {
-        let part = wire::read_rows(payload)?;
-        let Some((epoch, diverged)) = self.rows_of else { return Ok(()) };
-        if !self.obeys(epoch).await {
-            (self.install, self.rows_of) = (None, None);
-            return Ok(());
-        }
-        if let Installing::Done(head) = &part
-            && !diverged
-            && self.session.store.chain_at(head.position.seq) == Some(head.chain)
-        {
-            // Asked for twice: this node is further by now.
-            (self.install, self.rows_of) = (None, None);
-            let (position, chain) = self.session.store.journal_head();
-            self.has(epoch, position, chain).await;
-            return Ok(());
-        }
-        let is_last = matches!(part, Installing::Done(_));
-        let Some(install) = &mut self.install else { return Ok(()) };
-        // If it was refused, `done` says why.
-        let took = install.rows.send(part).await.is_ok();
-        if !is_last && took {
-            return Ok(());
-        }
-        let Install { rows, mut done } = self.install.take().expect("it was looked at right here");
-        drop(rows);
-        let gone = || OrderError::Closed("the store is closed".to_owned());
-        done.join_next().await.and_then(Result::ok).ok_or_else(gone)??;
-        let (position, chain) = self.session.store.journal_head();
-        self.rows_of = None;
-        self.has(epoch, position, chain).await;
-        tracing::info!(%position, "this node has all rows of the other");
-        Ok(())
-    }
-}
-
-/// Why there is no link with a program that speaks none of our protocols.
-fn foreign(theirs: (u16, u16), program: &str) -> String {
-    let (ours, program_here) = (PROTOCOLS, env!("CARGO_PKG_VERSION"));
-    format!(
-        "it speaks protocol {} to {}, this node {} to {}; upgrade the older one ({program} and {program_here})",
-        theirs.0, theirs.1, ours.0, ours.1,
-    )
 }
 
 /// Takes messages in that the other node had accepted, each once, and says what became of them; and what it had made.

@@ -23,7 +23,8 @@ use super::{
         Row, SolutionNo,
         dead_letter::DeadLetterRow,
         head::{
-            FORMAT, FORMAT_KEY, FRAMES_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow, TAIL_KEY, TailRow,
+            FORMAT, FORMAT_KEY, FRAMES_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow, TAIL_KEY,
+            TailRow,
         },
         outbox::OutboxRow,
         ready::read_ready_key,

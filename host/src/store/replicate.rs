@@ -138,11 +138,6 @@ impl Store {
         self.0.keep_after.store(seq, Ordering::Relaxed);
     }
 
-    /// Whether frames are still kept as was said last.
-    pub fn keeps(&self) -> bool {
-        self.0.keep_after.load(Ordering::Relaxed) != u64::MAX
-    }
-
     /// The other node takes frames up to that version: they are written in the highest that both know.
     pub fn agree_on_frames(&self, theirs: u8) {
         self.0.frames.agree(theirs);

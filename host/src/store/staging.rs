@@ -250,12 +250,7 @@ struct Spans<'a> {
 }
 
 impl Spans<'_> {
-    fn of(
-        &mut self,
-        number: u8,
-        table: &ReadTable,
-        from: Bound<&[u8]>,
-    ) -> Result<(), ReadError> {
+    fn of(&mut self, number: u8, table: &ReadTable, from: Bound<&[u8]>) -> Result<(), ReadError> {
         let (mut last, mut bytes, mut content) = (Vec::new(), 0, Content::default());
         let mut end = |last: &[u8], bytes: &mut u64, content: &mut Content| {
             (self.here)();

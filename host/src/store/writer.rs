@@ -268,6 +268,7 @@ pub(super) fn start(
         changes: 0,
         journal,
         keep_after,
+        kept: (u64::MAX, 0),
         frames,
         kept_version: 1,
         trusts_own: true,
@@ -316,6 +317,8 @@ struct Writer {
     journal: Arc<Mutex<Journal>>,
     /// Frames after this one are for a standby, which gets them.
     keep_after: Arc<AtomicU64>,
+    /// Bytes of frames since it was said to keep those after this one.
+    kept: (u64, u64),
     frames: Arc<FrameVersion>,
     /// The version of frames that the tables' file was told.
     kept_version: u8,
@@ -464,6 +467,11 @@ impl Writer {
             self.unsettled_since = Instant::now();
         }
         self.unsettled_bytes += frame.len() as u64;
+        let kept_after = self.keep_after.load(Ordering::Relaxed);
+        if self.kept.0 != kept_after {
+            self.kept = (kept_after, 0);
+        }
+        self.kept.1 += frame.len() as u64;
         self.position = position;
         Ok(chain)
     }
@@ -505,16 +513,16 @@ impl Writer {
     /// After which frame they are kept for a standby; not if that takes too much room.
     fn kept_after(&self) -> u64 {
         let after = self.keep_after.load(Ordering::Relaxed);
-        let bytes = lock(&self.journal).frame_bytes();
-        let most = self.config.kept_bytes.max(self.config.journal_bytes);
-        if after == u64::MAX || (bytes <= most && self.memory.disk_low.is_none()) {
+        let bytes = if self.kept.0 == after { self.kept.1 } else { 0 };
+        if after == u64::MAX || (bytes <= self.config.kept_bytes && self.memory.disk_low.is_none())
+        {
             return after;
         }
         // Another wish may have come meanwhile.
         let gone =
             self.keep_after.compare_exchange(after, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
         if gone.is_ok() {
-            tracing::warn!(bytes, "frames are not kept for the other node any more");
+            tracing::warn!(bytes, "no more frames are kept for the other node than for any");
         }
         u64::MAX
     }

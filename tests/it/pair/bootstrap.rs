@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use serde_json::json;
 use tandem_tests::{PairUnderTest, Setup, Side, Traffic, audit, wait_until};
 
 use crate::TANDEM;
@@ -13,18 +14,23 @@ const BODIES: usize = 45;
 /// So much more of it is on the standby's disk whenever it is in the middle.
 const MIDDLE: u64 = 8 << 20;
 /// Ten seconds for all of it.
-const SLOWLY: &str = "interval = \"500ms\"\nretries = 5\nfailback = \"manual\"\ncopy_rate = \"4MiB\"";
+const SLOWLY: &str =
+    "interval = \"500ms\"\nretries = 5\nfailback = \"manual\"\ncopy_rate = \"4MiB\"";
 
 /// A pair in sync whose store takes a while to copy.
-fn large(setup: Setup) -> (PairUnderTest, Traffic) {
-    let pair = setup.lines(SLOWLY).start();
+fn large(setup: Setup, lines: &str) -> (PairUnderTest, Traffic) {
+    let pair = setup.lines(lines).start();
     let traffic = Traffic::to(&pair);
+    send_bodies(&pair, "first");
+    (pair, traffic)
+}
+
+fn send_bodies(pair: &PairUnderTest, which: &str) {
     for number in 0..BODIES {
-        let body = format!("large {number} {}", "x".repeat(BODY));
+        let body = format!("large {which} {number} {}", "x".repeat(BODY));
         pair.main.post("/hooks/lean/in", body).expect(202);
     }
     audit::wait_until_idle(&pair.main);
-    (pair, traffic)
 }
 
 /// The failover server loses all that it has and joins anew.
@@ -56,7 +62,7 @@ fn had(pair: &PairUnderTest) -> Vec<u64> {
 /// What came once need not come again, however often the standby dies.
 #[test]
 fn a_standby_that_dies_while_it_gets_everything_goes_on_where_it_was() {
-    let (mut pair, traffic) = large(TANDEM.pair());
+    let (mut pair, traffic) = large(TANDEM.pair(), SLOWLY);
     traffic.during(|| {
         lose_the_standby(&mut pair);
         for time in 1..=3 {
@@ -82,7 +88,7 @@ fn a_standby_that_dies_while_it_gets_everything_goes_on_where_it_was() {
 /// The rows are then those of another moment; what is the same in both need not come again. Nobody else takes over.
 #[test]
 fn a_primary_that_dies_while_it_gives_everything_goes_on() {
-    let (mut pair, traffic) = large(TANDEM.pair());
+    let (mut pair, traffic) = large(TANDEM.pair(), SLOWLY);
     traffic.during(|| {
         lose_the_standby(&mut pair);
         for time in 1..=2 {
@@ -103,7 +109,7 @@ fn a_primary_that_dies_while_it_gives_everything_goes_on() {
 
 #[test]
 fn a_link_that_breaks_while_everything_is_given_goes_on() {
-    let (mut pair, traffic) = large(TANDEM.pair().wired());
+    let (mut pair, traffic) = large(TANDEM.pair().wired(), SLOWLY);
     traffic.during(|| {
         lose_the_standby(&mut pair);
         for time in 1..=2 {
@@ -116,5 +122,26 @@ fn a_link_that_breaks_while_everything_is_given_goes_on() {
     });
     let had = had(&pair);
     assert!(had.last() > Some(&(1 << 20)), "{had:?}");
+    traffic.audit(&pair);
+}
+
+/// More is written meanwhile than is kept for the standby: it begins anew with what it still lacks, and that is told.
+#[test]
+fn frames_that_are_kept_for_a_copy_have_a_bound() {
+    let slowly = SLOWLY.replace("4MiB\"", "256KiB\"\ncopy_frames = \"1MiB\"");
+    let (mut pair, traffic) = large(TANDEM.pair(), &slowly);
+    lose_the_standby(&mut pair);
+    wait_until("it was asked what it has", || !had(&pair).is_empty());
+    send_bodies(&pair, "second");
+    pair.wait_status(Side::Main, "it says that the copy begins anew", |status| {
+        status["warnings"].to_string().contains("copy_frames")
+    });
+    wait_until("it was asked once more", || had(&pair).len() >= 2);
+    pair.configure_both(&SLOWLY.replace("4MiB", "0B"));
+    pair.main.kill9();
+    pair.main.launch();
+    pair.wait_even();
+    let warnings = &pair.status(Side::Main).unwrap()["warnings"];
+    assert_eq!(*warnings, json!([]));
     traffic.audit(&pair);
 }

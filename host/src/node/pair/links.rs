@@ -73,12 +73,7 @@ impl Links {
     /// Until the link ends; or the other node has made a newer one, because it has lost this.
     ///
     /// Why it cannot be, though both nodes are there, is told once; the next one is not made at once then.
-    async fn talk(
-        &self,
-        link: Link,
-        acceptor: &mut Acceptor,
-        ended: &mut String,
-    ) -> Option<Link> {
+    async fn talk(&self, link: Link, acceptor: &mut Acceptor, ended: &mut String) -> Option<Link> {
         let address = link.peer_address();
         tracing::info!(%address, "linked with the other node");
         self.trouble.send_replace(String::new());

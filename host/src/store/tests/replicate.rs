@@ -18,7 +18,7 @@ use crate::{
     },
     store::{
         change::epoch::BeginEpoch,
-        frame::{Frame, FrameBuilder, FrameError},
+        frame::{FrameBuilder, FrameError},
         open::OpenError,
         replica::{Overtaken, Replica},
         replicate::{Installing, OrderError, Span},

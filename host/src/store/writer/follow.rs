@@ -56,11 +56,7 @@ pub(in crate::store) enum Order {
     /// To take the last frame back, which is not shown. Answers what it was.
     Cut { then: Then<Option<Bytes>> },
     /// To have the rows of another node instead of its own, and to tell first what is here.
-    Install {
-        parts: mpsc::Receiver<Installing>,
-        spans: oneshot::Sender<Vec<Span>>,
-        then: Then<()>,
-    },
+    Install { parts: mpsc::Receiver<Installing>, spans: oneshot::Sender<Vec<Span>>, then: Then<()> },
 }
 
 impl Order {
@@ -194,8 +190,7 @@ impl Writer {
     ) -> Result<&'f [(Chain, Bytes)], TakeError> {
         let journal = lock(&self.journal);
         while let [(_, first), rest @ ..] = frames {
-            let Position { seq, .. } =
-                Frame::decode(first)?.position;
+            let Position { seq, .. } = Frame::decode(first)?.position;
             if seq == 0 || seq > self.position.seq {
                 break;
             }
