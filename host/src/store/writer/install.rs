@@ -48,6 +48,8 @@ impl Writer {
                 }
             }
             txn.commit()?;
+            let bytes: u64 = came.iter().map(Installing::bytes).sum();
+            tracing::debug!(bytes, "more of the other node's rows are on this disk");
             match (came.last(), ended) {
                 (Some(Installing::Done(head)), _) => break *head,
                 (_, true) => return Ok(Err("the other node's rows broke off".to_owned())),
