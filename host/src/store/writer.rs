@@ -42,6 +42,7 @@ use super::{
     sequencer::{Memory, Sequencer},
     signal::{Raised, Signals},
     snapshot::ReadError,
+    staging,
     table::NODE,
     version::FrameVersion,
 };
@@ -250,6 +251,8 @@ pub(super) fn start(
     let Opened { db, memory, journal, archive, content, waiting } = opened;
     let (position, _) = lock(&journal).head();
     let leading = (!config.paired).then(|| Leading { epoch: position.epoch, replica: None });
+    // If that cannot be told, looking costs little.
+    let has_staged = staging::is_there(&db).unwrap_or(true);
     let mut writer = Writer {
         db,
         clock,
@@ -272,6 +275,7 @@ pub(super) fn start(
         frames,
         kept_version: 1,
         trusts_own: true,
+        has_staged,
         archive,
         unsettled_bytes: 0,
         unsettled_since: Instant::now(),
@@ -324,6 +328,8 @@ struct Writer {
     kept_version: u8,
     /// Whether another node need not give the rows that are here: not when what came of that was wrong.
     trusts_own: bool,
+    /// There may be rows of another node that are not complete.
+    has_staged: bool,
     archive: Arc<Archive>,
     /// Bytes of frames that only the journal has on disk.
     unsettled_bytes: u64,

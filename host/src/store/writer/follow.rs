@@ -124,7 +124,6 @@ impl Writer {
         if leading.replica.is_none() {
             self.show_waiting(u64::MAX)?;
         }
-        self.forget_staged()?;
         self.reload()?;
         self.leading = Some(leading);
         Ok(())
@@ -178,6 +177,7 @@ impl Writer {
             self.waiting.push_back(Waiting { position, chain, before, chain_before, frame });
         }
         if !frames.is_empty() {
+            self.forget_staged()?;
             lock(&self.journal).sync().map_err(Fatal::from)?;
         }
         Ok(())

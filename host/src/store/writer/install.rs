@@ -34,6 +34,7 @@ impl Writer {
             return Ok(Err("this node leads and takes no rows of another".to_owned()));
         }
         let here = || self.counters.pulse.beat();
+        self.has_staged = true;
         let mut staging = Staging::open(&self.db, self.trusts_own, &here)?;
         // If nobody wants to know, nothing will come.
         spans.send(staging.spans()).ok();
@@ -108,14 +109,15 @@ impl Writer {
         txn.commit()?;
         lock(&self.journal).begin_after((head.position, head.chain));
         self.waiting.clear();
+        self.has_staged = false;
         (self.content, self.position) = (head.content, head.position);
         self.unsettled_bytes = 0;
         self.reload()
     }
 
-    /// Rows of another node that never were complete go.
+    /// Rows of another node that never were complete go: this one makes frames, or takes them, and needs none.
     pub(super) fn forget_staged(&mut self) -> Result<(), Fatal> {
-        if staging::is_there(&self.db)? {
+        if std::mem::take(&mut self.has_staged) {
             let txn = self.durable()?;
             staging::clear(&txn)?;
             txn.commit()?;

@@ -43,6 +43,7 @@ impl Writer {
         if !self.confirm_waiting(releases)? {
             return Ok(());
         }
+        self.forget_staged()?;
         self.check_disk();
         let now_ms = self.clock.now_ms();
         let position = Position { epoch, seq: self.position.seq + 1 };
