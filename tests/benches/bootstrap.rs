@@ -60,8 +60,8 @@ fn main() -> Outcome<()> {
     pair.wait_primary(Side::Main);
     pair.main.deploy(&Solution::lean().with("\n[limits]\nqueue = 100000000"));
     fill(&pair, plan.gib)?;
-    println!("| while | s | receipts/s | p50 ms | p99 ms | longest ms |");
-    println!("|---|--:|--:|--:|--:|--:|");
+    println!("| while | s | receipts/s | p50 ms | p99 ms | longest ms | after s |");
+    println!("|---|--:|--:|--:|--:|--:|--:|");
     let time = Duration::from_secs(plan.seconds);
     let before = paced(pair.main.address, plan.rate, |_| thread::sleep(time));
     row("the node is alone", &before);
@@ -122,10 +122,12 @@ fn fill(pair: &PairUnderTest, gib: f64) -> Outcome<()> {
     Ok(())
 }
 
-/// Receipts' times, in order.
 struct Sent {
     took: Duration,
+    /// Of receipts, in order.
     times: Vec<Duration>,
+    /// When the longest began.
+    longest: Duration,
 }
 
 impl Sent {
@@ -150,11 +152,18 @@ fn paced(address: SocketAddr, rate: u32, act: impl FnOnce(SocketAddr)) -> Sent {
         senders.into_iter().flat_map(|sender| sender.join().expect("it sends")).collect::<Vec<_>>()
     });
     times.sort_unstable();
-    Sent { took: began.elapsed(), times }
+    let longest = times.last().map_or(began, |(_, due)| *due).saturating_duration_since(began);
+    let times = times.into_iter().map(|(time, _)| time).collect();
+    Sent { took: began.elapsed(), times, longest }
 }
 
 /// One of the senders: message `n` is due `n` times the pace after the beginning.
-fn send(address: SocketAddr, pace: Duration, first: u32, stop: &AtomicBool) -> Vec<Duration> {
+fn send(
+    address: SocketAddr,
+    pace: Duration,
+    first: u32,
+    stop: &AtomicBool,
+) -> Vec<(Duration, Instant)> {
     let body = load::body();
     let request = Request::post(PATH, body);
     let mut times = Vec::new();
@@ -163,7 +172,7 @@ fn send(address: SocketAddr, pace: Duration, first: u32, stop: &AtomicBool) -> V
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let answer = request.send(address).expect("the primary answers");
         assert_eq!(answer.status, 202, "{answer}");
-        times.push(due.elapsed());
+        times.push((due.elapsed(), due));
         due += pace * SENDERS;
     }
     times
@@ -172,12 +181,13 @@ fn send(address: SocketAddr, pace: Duration, first: u32, stop: &AtomicBool) -> V
 fn row(what: &str, sent: &Sent) {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     println!(
-        "| {what} | {:.0} | {:.0} | {:.2} | {:.2} | {:.1} |",
+        "| {what} | {:.0} | {:.0} | {:.2} | {:.2} | {:.1} | {:.1} |",
         sent.took.as_secs_f64(),
         sent.times.len() as f64 / sent.took.as_secs_f64(),
         ms(sent.p(0.5)),
         ms(sent.p(0.99)),
-        ms(sent.p(1.0))
+        ms(sent.p(1.0)),
+        sent.longest.as_secs_f64()
     );
 }
 

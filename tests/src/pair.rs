@@ -184,7 +184,9 @@ impl PairUnderTest {
     /// What both nodes' `[pair]` says from their next start on, instead of what it said.
     pub fn configure_both(&mut self, lines: &str) {
         lines.clone_into(&mut self.lines);
-        Side::BOTH.iter().for_each(|side| self.configure(*side, ""));
+        for side in Side::BOTH {
+            self.configure(side, "");
+        }
     }
 
     /// The code that lets another node join this one, which runs.

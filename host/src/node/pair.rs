@@ -204,11 +204,9 @@ pub(super) async fn start(
         |stop| tell_posture(view, posture_sender, stop)
     });
 
-    let seen = Arc::new(watch::Sender::new(None));
-    let pair = shared.map(|shared| shared.pair).unwrap_or_default();
-    let own = own(&config, pair, me, hooks);
+    let (seen, notices) = (Arc::new(watch::Sender::new(None)), Arc::<Notices>::default());
+    let own = own(&config, shared.map(|shared| shared.pair).unwrap_or_default(), me, hooks);
     let quarantine = Arc::new(Quarantine::new(data_dir, store.clone(), stages.clock.clone()));
-    let notices = Arc::<Notices>::default();
     let session = Session {
         own,
         store,

@@ -48,9 +48,9 @@ pub(super) struct Rows {
     bytes: u64,
 }
 
-/// How fast rows are given: handling messages goes first.
+/// How fast rows and segments are given: handling messages goes first.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+pub(super) struct Pace {
     /// Bytes per second; 0: as fast as they can be read.
     rate: u64,
     /// When the next may go.
@@ -58,20 +58,19 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: u64) -> Self {
+    pub fn new(rate: u64) -> Self {
         Self { rate, next: Instant::now() }
     }
 
     /// So many bytes go now.
-    fn spend(&mut self, bytes: u64) {
-        if self.rate > 0 {
-            let time = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-            self.next = self.next.max(Instant::now()) + time;
+    pub fn spend(&mut self, bytes: u64) {
+        if let Some(micros) = bytes.saturating_mul(1_000_000).checked_div(self.rate) {
+            self.next = self.next.max(Instant::now()) + Duration::from_micros(micros);
         }
     }
 
     /// Until the next may go.
-    async fn wait(&self) {
+    pub async fn wait(&self) {
         if self.next > Instant::now() + PAUSE_MIN {
             tokio::time::sleep_until(self.next).await;
         }

@@ -6,12 +6,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{About, Seen, Session, SessionError, wire};
+use super::{About, Session, SessionError, wire};
 use crate::{
     model::{
         pair::{
             Role,
-            talk::{Beat, Heard, Hello, PROTOCOLS, Said, common_protocol},
+            talk::{Beat, Heard, Hello, Said},
         },
         position::{Chain, Position},
     },
@@ -103,25 +103,7 @@ impl Hearing {
 
     async fn take_in(&mut self, said: Said) -> Result<(), SessionError> {
         match said {
-            Said::Hello(hello) => {
-                if let Err(why) = self.check(&hello) {
-                    self.session.notices.set(About::Other, &format!("There is no pair: {why}."));
-                    self.refuse(&why).await;
-                    return Err(SessionError::Foreign(why));
-                }
-                self.session.notices.clear(About::Other);
-                tracing::debug!(
-                    program = hello.program,
-                    frames = hello.frames,
-                    protocol = common_protocol(PROTOCOLS, hello.protocols),
-                    "the other node introduced itself"
-                );
-                self.session.store.agree_on_frames(hello.frames);
-                self.tell(Heard::Hello(hello.clone())).await;
-                let Session { seen, from, .. } = &self.session;
-                seen.send_replace(Some(Seen { hello: (*hello).clone(), from: *from }));
-                self.introduce.send_replace(Some(*hello));
-            }
+            Said::Hello(hello) => self.welcome(hello).await?,
             Said::Beat(beat) => {
                 self.tell(Heard::Beat(beat)).await;
                 self.follow(&beat).await?;
@@ -147,20 +129,7 @@ impl Hearing {
                 self.say.send(again).await.ok();
             }
             Said::Rows { epoch, diverged, common } => {
-                // Of another moment than those that may have begun to come.
-                self.install = None;
-                self.rows_of = Some((epoch, diverged));
-                tracing::info!(
-                    diverged,
-                    "the other node's journal does not reach back far enough: taking its rows"
-                );
-                if diverged && self.session.store.journal_head().0.seq > 0 {
-                    let quarantine = self.session.quarantine.clone();
-                    tokio::task::spawn_blocking(move || quarantine.take_store(common))
-                        .await
-                        .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
-                }
-                self.install = Some(self.begin_install());
+                self.await_rows(epoch, diverged, common).await?;
             }
             Said::Holds { spans } => {
                 self.held.send(wire::read_holds(&spans)?).await.ok();

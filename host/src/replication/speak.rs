@@ -43,6 +43,8 @@ impl Session {
         // When the archive was looked through last.
         let mut looked = None;
         let mut feed = feed::Feed::None;
+        // Of segments.
+        let mut pace = feed::Pace::new(self.own.copy_rate);
         loop {
             let standing = posture.borrow_and_update().standing;
             let outcome = async {
@@ -65,9 +67,9 @@ impl Session {
                         wire::say(&mut sender, &said).await?;
                     }
                     Ok(()) = posture.changed() => {}
-                    Ok(()) = wanted.changed() => {
+                    Ok(()) = changed(&mut wanted, pace) => {
                         let key = *wanted.borrow_and_update();
-                        self.give_segment(key, &mut sender).await?;
+                        pace.spend(self.give_segment(key, &mut sender).await?);
                     }
                     Some(spans) = held.recv() => {
                         // An answer to what was asked before this was: it has begun.
@@ -85,35 +87,45 @@ impl Session {
                             self.ask_for_segment(&mut sender, &mut looked).await?;
                         }
                     }
-                    part = feed.next(&self.store, &self.gate) => match part? {
-                        feed::Part::Frame(before, frame) => {
-                            let place = (standing.epoch, self.gate.look().shown);
-                            wire::frame(&mut sender, place, before, &frame).await?;
-                        }
-                        feed::Part::Rows(rows) => {
-                            if matches!(rows, Installing::Done(_)) {
-                                self.notices.clear(About::Rows);
-                            }
-                            wire::rows(&mut sender, &rows).await?;
-                        }
-                        feed::Part::Lost => {
-                            let rows = Said::Rows {
-                                epoch: standing.epoch,
-                                diverged: false,
-                                common: 0,
-                            };
-                            self.has_room()?;
-                            tracing::warn!("{}", feed::LOST);
-                            self.notices.set(About::Rows, feed::LOST);
-                            wire::say(&mut sender, &rows).await?;
+                    part = feed.next(&self.store, &self.gate) => {
+                        let part = part?;
+                        if matches!(part, feed::Part::Lost) {
                             feed = feed::Feed::Asked;
                         }
-                    },
+                        self.give(part, standing.epoch, &mut sender).await?;
+                    }
                 }
                 Ok(())
             };
             if let Err(error) = outcome.await {
                 return error;
+            }
+        }
+    }
+
+    /// Gives the other node a part of what it lacks.
+    async fn give(
+        &self,
+        part: feed::Part,
+        epoch: u64,
+        sender: &mut LinkSender,
+    ) -> Result<(), SessionError> {
+        match part {
+            feed::Part::Frame(before, frame) => {
+                let place = (epoch, self.gate.look().shown);
+                wire::frame(sender, place, before, &frame).await
+            }
+            feed::Part::Rows(rows) => {
+                if matches!(rows, Installing::Done(_)) {
+                    self.notices.clear(About::Rows);
+                }
+                wire::rows(sender, &rows).await
+            }
+            feed::Part::Lost => {
+                self.has_room()?;
+                tracing::warn!("{}", feed::LOST);
+                self.notices.set(About::Rows, feed::LOST);
+                wire::say(sender, &Said::Rows { epoch, diverged: false, common: 0 }).await
             }
         }
     }
@@ -133,22 +145,25 @@ impl Session {
         Ok(())
     }
 
-    /// The file that the other lacks, if it is here.
+    /// The file that the other lacks, if it is here; says how many bytes that is.
     async fn give_segment(
         &self,
         key: Option<SegmentKey>,
         sender: &mut LinkSender,
-    ) -> Result<(), SessionError> {
-        let Some(key) = key else { return Ok(()) };
+    ) -> Result<u64, SessionError> {
+        let Some(key) = key else { return Ok(0) };
         let store = self.store.clone();
         match tokio::task::spawn_blocking(move || store.archive().file(key)).await {
-            Ok(Ok(file)) => wire::segment(sender, key, &file).await,
+            Ok(Ok(file)) => {
+                wire::segment(sender, key, &file).await?;
+                Ok(file.len() as u64)
+            }
             // Its time may be over.
             Ok(Err(error)) => {
                 tracing::debug!(%error, ?key, "the other node lacks a segment that is not here");
-                Ok(())
+                Ok(0)
             }
-            Err(_) => Ok(()),
+            Err(_) => Ok(0),
         }
     }
 
@@ -192,14 +207,21 @@ impl Session {
 
     /// While rows are given, what they were and the frames since are kept.
     fn has_room(&self) -> Result<(), SessionError> {
-        match self.store.disk_low() {
-            None => Ok(()),
-            Some(_) => {
-                self.notices.set(About::Rows, feed::NO_ROOM);
-                Err(SessionError::NoRoom)
-            }
+        if self.store.disk_low().is_none() {
+            return Ok(());
         }
+        self.notices.set(About::Rows, feed::NO_ROOM);
+        Err(SessionError::NoRoom)
     }
+}
+
+/// Until another segment is wanted and may be given.
+async fn changed(
+    wanted: &mut watch::Receiver<Option<SegmentKey>>,
+    pace: feed::Pace,
+) -> Result<(), watch::error::RecvError> {
+    pace.wait().await;
+    wanted.changed().await
 }
 
 /// Whether the other node is primary, as it introduced itself last.

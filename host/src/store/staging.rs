@@ -139,7 +139,7 @@ impl Staging {
     }
 
     /// Makes the tables that rows come into.
-    pub fn make(&self, txn: &WriteTransaction) -> Result<(), TableError> {
+    pub fn make(txn: &WriteTransaction) -> Result<(), TableError> {
         for (_, definition) in table::all() {
             txn.open_table(staged(&name(definition)))?;
         }
@@ -221,8 +221,11 @@ fn put<'r>(
     Ok(())
 }
 
+/// Table and key of a row, if there is one.
+type Mark = Option<(u8, Vec<u8>)>;
+
 /// The last row that is here, in the order in which rows come.
-fn mark(txn: &ReadTransaction) -> Result<Option<(u8, Vec<u8>)>, ReadError> {
+fn mark(txn: &ReadTransaction) -> Result<Mark, ReadError> {
     let mut mark = None;
     for (number, definition) in table::all() {
         let Some(table) = table_of(txn, &name(definition))? else { continue };

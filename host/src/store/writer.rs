@@ -57,6 +57,7 @@ mod lead;
 
 pub use follow::OrderError;
 pub(super) use follow::{Order, Waiting};
+use install::Staged;
 use lead::Leading;
 
 /// Changes that may wait for the writer; beyond it whoever submits waits.
@@ -274,8 +275,7 @@ pub(super) fn start(
         kept: (u64::MAX, 0),
         frames,
         kept_version: 1,
-        trusts_own: true,
-        has_staged,
+        staged: if has_staged { Staged::Some } else { Staged::None },
         archive,
         unsettled_bytes: 0,
         unsettled_since: Instant::now(),
@@ -326,10 +326,7 @@ struct Writer {
     frames: Arc<FrameVersion>,
     /// The version of frames that the tables' file was told.
     kept_version: u8,
-    /// Whether another node need not give the rows that are here: not when what came of that was wrong.
-    trusts_own: bool,
-    /// There may be rows of another node that are not complete.
-    has_staged: bool,
+    staged: Staged,
     archive: Arc<Archive>,
     /// Bytes of frames that only the journal has on disk.
     unsettled_bytes: u64,

@@ -2,14 +2,36 @@
 
 use super::Hearing;
 use crate::{
-    model::pair::talk::{Hello, PROTOCOLS, Said, common_protocol},
-    replication::{About, SessionError},
+    model::pair::talk::{Heard, Hello, PROTOCOLS, Said, common_protocol},
+    replication::{About, Seen, Session, SessionError},
 };
 
 /// The number of [`Said::Hello`].
 const HELLO: u32 = 0;
 
 impl Hearing {
+    /// The other node introduces itself.
+    pub(super) async fn welcome(&self, hello: Box<Hello>) -> Result<(), SessionError> {
+        if let Err(why) = self.check(&hello) {
+            self.session.notices.set(About::Other, &format!("There is no pair: {why}."));
+            self.refuse(&why).await;
+            return Err(SessionError::Foreign(why));
+        }
+        self.session.notices.clear(About::Other);
+        tracing::debug!(
+            program = hello.program,
+            frames = hello.frames,
+            protocol = common_protocol(PROTOCOLS, hello.protocols),
+            "the other node introduced itself"
+        );
+        self.session.store.agree_on_frames(hello.frames);
+        self.tell(Heard::Hello(hello.clone())).await;
+        let Session { seen, from, .. } = &self.session;
+        seen.send_replace(Some(Seen { hello: (*hello).clone(), from: *from }));
+        self.introduce.send_replace(Some(*hello));
+        Ok(())
+    }
+
     /// Tells the other node that there can be no link.
     pub(super) async fn refuse(&self, why: &str) {
         self.say.send(Said::Refused(why.to_owned())).await.ok();

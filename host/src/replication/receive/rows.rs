@@ -22,6 +22,30 @@ pub(super) struct Install {
 }
 
 impl Hearing {
+    /// The primary says that rows will come; `common`: the last frame that this node has in common with it.
+    pub(super) async fn await_rows(
+        &mut self,
+        epoch: u64,
+        diverged: bool,
+        common: u64,
+    ) -> Result<(), SessionError> {
+        // Of another moment than those that may have begun to come.
+        self.install = None;
+        self.rows_of = Some((epoch, diverged));
+        tracing::info!(
+            diverged,
+            "the other node's journal does not reach back far enough: taking its rows"
+        );
+        if diverged && self.session.store.journal_head().0.seq > 0 {
+            let quarantine = self.session.quarantine.clone();
+            tokio::task::spawn_blocking(move || quarantine.take_store(common))
+                .await
+                .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
+        }
+        self.install = Some(self.begin_install());
+        Ok(())
+    }
+
     /// Lets rows come into the store, and says what is there already.
     pub(super) fn begin_install(&self) -> Install {
         let (rows, parts) = mpsc::channel(AHEAD);

@@ -23,6 +23,16 @@ const PARTS: usize = 16;
 /// Tables that take each other's place are read once.
 const SWAP: Duration = Duration::from_mins(5);
 
+/// What is here of another node's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Staged {
+    None,
+    /// There may be some.
+    Some,
+    /// None any more: with those that were here, what came of it was wrong. The next time all come.
+    Wrong,
+}
+
 impl Writer {
     /// Takes over another node's rows: until they are complete, its own are shown.
     pub(super) async fn install(
@@ -34,14 +44,14 @@ impl Writer {
             return Ok(Err("this node leads and takes no rows of another".to_owned()));
         }
         let here = || self.counters.pulse.beat();
-        self.has_staged = true;
-        let mut staging = Staging::open(&self.db, self.trusts_own, &here)?;
+        let mut staging = Staging::open(&self.db, self.staged != Staged::Wrong, &here)?;
+        self.staged = Staged::Some;
         // If nobody wants to know, nothing will come.
         spans.send(staging.spans()).ok();
         let head = loop {
             let (came, ended) = self.some_parts(&mut parts).await;
             let txn = self.durable()?;
-            staging.make(&txn)?;
+            Staging::make(&txn)?;
             for part in &came {
                 if let Err(why) = staging.take(&txn, part)? {
                     txn.abort()?;
@@ -59,9 +69,9 @@ impl Writer {
         };
         self.counters.pulse.pause(SWAP);
         let content = staging.content();
-        self.trusts_own = content == head.content;
-        if !self.trusts_own {
+        if content != head.content {
             self.forget_staged()?;
+            self.staged = Staged::Wrong;
             let expected = head.content;
             return Ok(Err(format!("the rows' content hash is {content}, and not {expected}")));
         }
@@ -109,7 +119,7 @@ impl Writer {
         txn.commit()?;
         lock(&self.journal).begin_after((head.position, head.chain));
         self.waiting.clear();
-        self.has_staged = false;
+        self.staged = Staged::None;
         (self.content, self.position) = (head.content, head.position);
         self.unsettled_bytes = 0;
         self.reload()
@@ -117,7 +127,8 @@ impl Writer {
 
     /// Rows of another node that never were complete go: this one makes frames, or takes them, and needs none.
     pub(super) fn forget_staged(&mut self) -> Result<(), Fatal> {
-        if std::mem::take(&mut self.has_staged) {
+        if self.staged == Staged::Some {
+            self.staged = Staged::None;
             let txn = self.durable()?;
             staging::clear(&txn)?;
             txn.commit()?;
