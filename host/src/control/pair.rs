@@ -19,9 +19,6 @@ use crate::{
         ready::{Ahead, Lack, Prepared, Readiness, What},
     },
     net::{keys::Rotation, problem::Problem},
-    replication::{Quarantine, Seen},
-    model::pair::{InSync, Role},
-    net::problem::Problem,
     replication::{Notices, Quarantine, Seen},
     takeover::{
         View,

@@ -22,8 +22,7 @@ use crate::{
         keys::{PairFolder, Rotation},
         link::{Acceptor, AcceptorConfig, Fingerprint, Trust},
     },
-    replication::{Aside, Own, Posture, Quarantine, Seen, Session},
-    replication::{Notices, Own, Posture, Quarantine, Seen, Session},
+    replication::{Aside, Notices, Own, Posture, Quarantine, Seen, Session},
     store::Store,
     takeover::{
         self, Register, Takeover, View,
@@ -172,72 +171,29 @@ pub(super) async fn start(
     let rotation = Rotation::new(&making.folder, identity, &trust).map_err(failed)?;
     let session = making.session(heard, view.clone(), ready.clone(), rotation)?;
     let (aside, seen) = (session.aside.clone(), session.seen.subscribe());
-    let quarantine = session.quarantine.clone();
+    let (quarantine, notices) = (session.quarantine.clone(), session.notices.clone());
     let trouble = making.link(trust, session).await?;
     making.look(view.clone(), &aside, trouble, ready_sender);
     let drills = making.drill(view.clone())?;
     let serving = making.follow(dispatch, wanted, events.clone());
-    let (serving_sender, serving) = watch::channel(false);
-    let gate = Arc::new(Gate::default());
-    let config = Arc::new(config.clone());
-
-    let shared = folder.shared().map_err(failed)?;
-    if shared.is_none() && !config.main {
-        tracing::warn!(NOT_JOINED);
-    }
-    let takeover = Takeover {
-        dir: data_dir.to_owned(),
-        rules,
-        store: store.clone(),
-        gate: gate.clone(),
-        witness: config.witness.as_ref().map(|place| register(place, &folder)),
-        heard: to_hear,
-        events: to_decide,
-        waits: JoinSet::new(),
-        stages: stages_sender,
-        view: view_sender,
-    };
-    tasks.spawn("roles", |stop| decide(takeover, stop));
-    let (posture_sender, posture) = watch::channel(posture_of(&view.borrow()));
-    tasks.spawn("posture", {
-        let view = view.clone();
-        |stop| tell_posture(view, posture_sender, stop)
-    });
-
-    let (seen, notices) = (Arc::new(watch::Sender::new(None)), Arc::<Notices>::default());
-    let own = own(&config, shared.map(|shared| shared.pair).unwrap_or_default(), me, hooks);
-    let quarantine = Arc::new(Quarantine::new(data_dir, store.clone(), stages.clock.clone()));
-    let session = Session {
-        own,
-        store,
-        gate: gate.clone(),
-        posture,
-        quarantine: quarantine.clone(),
-        notices: notices.clone(),
-        heard,
-        seen: seen.clone(),
-        from: None,
-    };
-    let trust = Trust::of(pins(&folder));
-    let clock = stages.clock.clone();
-    let links = Links { config: config.clone(), folder, identity, trust, session, clock };
-    let acceptor = bind(&links).await?;
-    tasks.spawn("link", |stop| links.run(acceptor, stop));
-    let follower = Follower {
-        config: config.clone(),
-        stages,
-        dispatch,
-        serving: serving_sender,
-        wanted,
-        events: events.clone(),
-    };
-    tasks.spawn("stages", |stop| follower.run(stop));
     tasks.spawn("recovery", {
         let (quarantine, serving) = (quarantine.clone(), serving.clone());
         |stop| take_in(quarantine, serving, stop)
     });
     let Making { config, gate, .. } = making;
-    Ok(Pair { config, view, seen, serving, events, quarantine, gate, ready, aside, drills })
+    Ok(Pair {
+        config,
+        view,
+        seen,
+        serving,
+        events,
+        quarantine,
+        notices,
+        gate,
+        ready,
+        aside,
+        drills,
+    })
 }
 
 impl Making<'_> {
@@ -289,6 +245,7 @@ impl Making<'_> {
             gate: self.gate.clone(),
             posture,
             quarantine: Arc::new(quarantine),
+            notices: Arc::default(),
             heard,
             seen: Arc::new(watch::Sender::new(None)),
             aside: Aside {
@@ -386,7 +343,6 @@ impl Making<'_> {
         self.tasks.spawn("stages", |stop| follower.run(stop));
         serving
     }
-    Ok(Pair { config, view, seen: seen.subscribe(), serving, events, quarantine, notices, gate })
 }
 
 fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -> Own {

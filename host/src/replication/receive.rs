@@ -142,7 +142,12 @@ impl Hearing {
                 let fates: Vec<_> = fates.into_iter().filter_map(Fate::of_number).collect();
                 self.session.quarantine.settle(&name, &fates)?;
             }
-            Said::Refused(why) => return Err(SessionError::Refused(why)),
+            Said::Refused(why) => {
+                let notice =
+                    format!("The other node will have nothing to do with this one: {why}.");
+                self.session.notices.set(About::Refusal, &notice);
+                return Err(SessionError::Refused(why));
+            }
             said @ (Said::Ready(_)
             | Said::WhatTime { .. }
             | Said::Time { .. }
@@ -151,11 +156,6 @@ impl Hearing {
                 if let Some(answer) = self.session.aside.hear(said).await {
                     self.say.send(answer).await.ok();
                 }
-            Said::Refused(why) => {
-                let notice =
-                    format!("The other node will have nothing to do with this one: {why}.");
-                self.session.notices.set(About::Refusal, &notice);
-                return Err(SessionError::Refused(why));
             }
         }
         Ok(())

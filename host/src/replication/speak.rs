@@ -26,6 +26,17 @@ impl Session {
         }
     }
 
+    async fn say_aside(
+        &self,
+        said: Option<Said>,
+        sender: &mut LinkSender,
+    ) -> Result<(), SessionError> {
+        match said {
+            Some(said) => wire::say(sender, &said).await,
+            None => self.say_beat(sender).await,
+        }
+    }
+
     /// Says what there is to say: who this is, signs of life, answers, and, as the primary, its frames.
     pub(super) async fn speak(
         self,
@@ -45,6 +56,7 @@ impl Session {
         let mut feed = feed::Feed::None;
         // Of segments.
         let mut pace = feed::Pace::new(self.own.copy_rate);
+        let mut aside = self.aside.saying();
         loop {
             let standing = posture.borrow_and_update().standing;
             let outcome = async {
@@ -87,6 +99,7 @@ impl Session {
                             self.ask_for_segment(&mut sender, &mut looked).await?;
                         }
                     }
+                    said = aside.next() => self.say_aside(said, &mut sender).await?,
                     part = feed.next(&self.store, &self.gate) => {
                         let part = part?;
                         if matches!(part, feed::Part::Lost) {

@@ -111,8 +111,6 @@ pub enum Said {
         name: String,
         fates: Vec<u8>,
     },
-    /// And the link will be closed.
-    Refused(String),
     /// Of a node that is not primary: whether it could be. Said again when it changes.
     Ready(Box<Readiness>),
     /// What time is it there? It was so late here.

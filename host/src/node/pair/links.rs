@@ -95,14 +95,13 @@ impl Links {
                     return None;
                 }
                 error = &mut talk => {
-                    tracing::warn!(%error, "the link to the other node has ended");
-                    self.trouble.send_replace(error.to_string());
                     let why = error.to_string();
                     if *ended == why && error.is_lasting() {
                         tracing::debug!(why, "the link to the other node has ended");
                     } else {
                         tracing::warn!(%error, "the link to the other node has ended");
                     }
+                    self.trouble.send_replace(why.clone());
                     *ended = why;
                     if error.is_lasting() {
                         tokio::time::sleep(DIAL_PAUSE_MAX).await;
