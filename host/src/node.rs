@@ -165,6 +165,7 @@ fn store_config(config: &Config) -> store::Config {
         cache_bytes: usize::try_from(config.store.cache).unwrap_or(usize::MAX),
         reserve_bytes: config.store.reserve,
         journal_bytes: 64 << 20,
+        kept_bytes: config.pair.as_ref().map_or(0, |pair| pair.copy_frames),
         checkpoint_bytes: 1 << 20,
         paired: config.pair.is_some(),
     }

@@ -35,7 +35,9 @@ mod rows;
 pub mod sequencer;
 pub mod signal;
 pub mod snapshot;
+pub mod staging;
 pub mod table;
+pub mod version;
 mod writer;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -55,6 +57,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// Journal kept for a standby, in bytes.
     pub journal_bytes: u64,
+    /// Journal kept for a standby that gets all rows and then the frames since, in bytes.
+    pub kept_bytes: u64,
     /// When only the journal has so many bytes of frames, the tables' file takes them.
     pub checkpoint_bytes: u64,
     /// Whether there is another node: then the store follows until it is told to lead.
@@ -75,6 +79,7 @@ struct Shared {
     archive: Arc<archive::Archive>,
     journal: Arc<Mutex<journal::Journal>>,
     keep_after: Arc<AtomicU64>,
+    frames: Arc<version::FrameVersion>,
 }
 
 /// A change that is on disk.

@@ -2,6 +2,7 @@
 
 mod accept_only;
 mod address;
+mod bootstrap;
 mod crash;
 mod drill;
 mod in_sync;
@@ -11,3 +12,4 @@ mod rotate;
 mod silence;
 mod strangers;
 mod surroundings;
+mod versions;

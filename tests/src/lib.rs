@@ -7,6 +7,7 @@ pub mod audit;
 pub mod http;
 pub mod node;
 pub mod pair;
+pub mod peer;
 pub mod port;
 pub mod program;
 pub mod receiver;

@@ -181,9 +181,17 @@ impl PairUnderTest {
         self.node(side).configure(&config);
     }
 
+    /// What both nodes' `[pair]` says from their next start on, instead of what it said.
+    pub fn configure_both(&mut self, lines: &str) {
+        lines.clone_into(&mut self.lines);
+        for side in Side::BOTH {
+            self.configure(side, "");
+        }
+    }
+
     /// The code that lets another node join this one, which runs.
     pub fn invite(&self, side: Side) -> String {
-        let address = &self.links[side as usize];
+        let address = self.link(side);
         let told = self
             .run(side, &["pair", "invite", "--data-dir", "data", "--address", address, "--json"])
             .expect(0)
@@ -270,6 +278,11 @@ impl PairUnderTest {
                 Side::BOTH.map(|side| self.status(side).map(|status| status["head"].clone()));
             heads[0].is_some() && heads[0] == heads[1]
         });
+    }
+
+    /// Where this node waits for the other.
+    pub fn link(&self, side: Side) -> &str {
+        &self.links[side as usize]
     }
 
     /// The wire to this node.

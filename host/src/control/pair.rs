@@ -19,7 +19,7 @@ use crate::{
         ready::{Ahead, Lack, Prepared, Readiness, What},
     },
     net::{keys::Rotation, problem::Problem},
-    replication::{Quarantine, Seen},
+    replication::{Notices, Quarantine, Seen},
     takeover::{
         View,
         step::{Event, Handover, Phase, State as Roles, Sync, Witness},
@@ -49,6 +49,7 @@ pub struct Pair {
     pub hurry: Arc<Notify>,
     pub drills: Drills,
     pub rotation: Rotation,
+    pub notices: Arc<Notices>,
 }
 
 pub(super) fn pair(house: &super::House) -> Result<&Pair, Problem> {
@@ -116,6 +117,7 @@ impl Pair {
             let lacks = standby.lacks.iter().filter(|lack| !is_said(lack));
             warnings.extend(lacks.map(|lack| format!("{who} is not ready to take over: {lack}.")));
         }
+        warnings.extend(self.notices.list());
         warnings
     }
 

@@ -117,6 +117,7 @@ impl Fixture {
             cache_bytes: 4 << 20,
             reserve_bytes: 0,
             journal_bytes: u64::MAX,
+            kept_bytes: u64::MAX,
             checkpoint_bytes: 1 << 20,
             paired: false,
         };

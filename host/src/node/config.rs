@@ -327,6 +327,8 @@ witness = "witness:7402"
 without_witness = "manual"
 failback = "manual"
 failback_hold = "0s"
+copy_rate = "0B"
+copy_frames = "5MiB"
 settings_while_acting = true
 min_free = "1MiB"
 max_clock_difference = "1s"
@@ -366,6 +368,8 @@ format = "json"
                     without_witness: WithoutWitness::Manual,
                     failback: Failback::Manual,
                     failback_hold: Duration::ZERO,
+                    copy_rate: 0,
+                    copy_frames: 5 << 20,
                     settings_while_acting: true,
                     min_free: 1 << 20,
                     max_clock_difference: Duration::from_secs(1),

@@ -23,7 +23,7 @@ use crate::{
         keys::{PairFolder, Rotation},
         link::{Acceptor, AcceptorConfig, Fingerprint, Trust},
     },
-    replication::{Aside, Own, Posture, Quarantine, Seen, Session},
+    replication::{Aside, Notices, Own, Posture, Quarantine, Seen, Session},
     store::Store,
     takeover::{
         self, Register, Takeover, View,
@@ -56,6 +56,7 @@ pub struct Pair {
     pub serving: watch::Receiver<bool>,
     pub events: mpsc::Sender<Event>,
     pub quarantine: Arc<Quarantine>,
+    pub notices: Arc<Notices>,
     gate: Arc<Gate>,
     /// How this node finds itself, while it is standby.
     ready: watch::Receiver<Option<Arc<Readiness>>>,
@@ -106,6 +107,7 @@ impl Pair {
             hurry: self.aside.hurry.clone(),
             drills: self.drills.clone(),
             rotation: self.aside.rotation.clone(),
+            notices: self.notices.clone(),
         }
     }
 }
@@ -177,7 +179,7 @@ pub(super) async fn start(
     let rotation = Rotation::new(&making.folder, identity, &trust).map_err(failed)?;
     let session = making.session(heard, view.clone(), ready.clone(), rotation)?;
     let (aside, seen) = (session.aside.clone(), session.seen.subscribe());
-    let quarantine = session.quarantine.clone();
+    let (quarantine, notices) = (session.quarantine.clone(), session.notices.clone());
     let trouble = making.link(trust, session).await?;
     making.look(view.clone(), &aside, trouble, ready_sender);
     let drills = making.drill(view.clone())?;
@@ -187,7 +189,19 @@ pub(super) async fn start(
         |stop| take_in(quarantine, serving, stop)
     });
     let Making { config, gate, .. } = making;
-    Ok(Pair { config, view, seen, serving, events, quarantine, gate, ready, aside, drills })
+    Ok(Pair {
+        config,
+        view,
+        seen,
+        serving,
+        events,
+        quarantine,
+        notices,
+        gate,
+        ready,
+        aside,
+        drills,
+    })
 }
 
 impl Making<'_> {
@@ -241,6 +255,7 @@ impl Making<'_> {
             lease: self.lease.clone(),
             posture,
             quarantine: Arc::new(quarantine),
+            notices: Arc::default(),
             heard,
             seen: Arc::new(watch::Sender::new(None)),
             aside: Aside {
@@ -347,6 +362,7 @@ fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -
         is_main: config.main,
         hooks: config.advertise.clone().unwrap_or_else(|| format!(":{}", hooks.port())),
         interval: config.interval,
+        copy_rate: config.copy_rate,
     }
 }
 

@@ -202,6 +202,7 @@ mod tests {
             cache_bytes: 1 << 20,
             reserve_bytes: 0,
             journal_bytes: 0,
+            kept_bytes: 0,
             checkpoint_bytes: 1 << 20,
             paired: false,
         };

@@ -1,7 +1,9 @@
 //! What a primary gives its standby: frames from the last common one on, or all rows and then frames.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::SessionError;
 use crate::{
@@ -10,11 +12,19 @@ use crate::{
         pair::talk::{Said, Tip},
         position::{Chain, Position},
     },
-    store::{Store, replicate::Installing},
+    store::{
+        Store,
+        replicate::{Installing, Span},
+    },
 };
 
+pub(super) const LOST: &str = "the frames that the other node needs next are not kept any more (`copy_frames` in [pair], or the disk): it is asked again what it has, and gets what it lacks";
+pub(super) const NO_ROOM: &str =
+    "the other node lacks rows, and this node's disk is too full to give them: free some space";
 /// Parts of rows that are read ahead.
 const AHEAD: usize = 2;
+/// Less than this is not waited for.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
 
 /// Where the feeding is.
 #[derive(Debug)]
@@ -22,7 +32,49 @@ pub(super) enum Feed {
     None,
     /// The next frame's number.
     Frames(u64),
-    Rows(mpsc::Receiver<Installing>),
+    /// The other node was told that rows will come, and is to say what it has.
+    Asked,
+    Rows(Rows),
+}
+
+/// Rows on their way out.
+#[derive(Debug)]
+pub(super) struct Rows {
+    parts: mpsc::Receiver<Installing>,
+    /// Frames after this one are needed behind them.
+    after: u64,
+    pace: Pace,
+    began: Instant,
+    bytes: u64,
+}
+
+/// How fast rows and segments are given: handling messages goes first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Bytes per second; 0: as fast as they can be read.
+    rate: u64,
+    /// When the next may go.
+    next: Instant,
+}
+
+impl Pace {
+    pub fn new(rate: u64) -> Self {
+        Self { rate, next: Instant::now() }
+    }
+
+    /// So many bytes go now.
+    pub fn spend(&mut self, bytes: u64) {
+        if let Some(micros) = bytes.saturating_mul(1_000_000).checked_div(self.rate) {
+            self.next = self.next.max(Instant::now()) + Duration::from_micros(micros);
+        }
+    }
+
+    /// Until the next may go.
+    pub async fn wait(&self) {
+        if self.next > Instant::now() + PAUSE_MIN {
+            tokio::time::sleep_until(self.next).await;
+        }
+    }
 }
 
 pub(super) enum Part {
@@ -47,7 +99,7 @@ pub(super) fn plan(store: &Store, gate: &Gate, epoch: u64, tips: &[Tip]) -> (Fee
         None => {
             let diverged = !tips.iter().all(|tip| is_past(store, tip));
             let common = tips.iter().map(|tip| common(store, tip)).min().unwrap_or(0);
-            (Feed::rows(store), Some(Said::Rows { epoch, diverged, common }))
+            (Feed::Asked, Some(Said::Rows { epoch, diverged, common }))
         }
     }
 }
@@ -74,25 +126,30 @@ fn is_past(store: &Store, tip: &Tip) -> bool {
 }
 
 impl Feed {
-    /// All rows as of now.
-    pub fn rows(store: &Store) -> Self {
+    /// All rows as of now but for those that the other node has, as fast as `rate` lets them go.
+    pub fn rows(store: &Store, spans: Vec<Span>, rate: u64) -> Self {
         // What comes from now on is needed behind the rows.
-        store.keep_after(store.journal_head().0.seq.saturating_sub(1));
+        let head = store.journal_head().0.seq;
+        // The last frame may not be shown yet, and so be missing in the rows.
+        let is_there = head > 0 && store.chain_at(head - 1).is_some();
+        let after = if is_there { head - 1 } else { head };
+        store.keep_after(after);
         let (give, parts) = mpsc::channel(AHEAD);
         let store = store.clone();
         tokio::task::spawn_blocking(move || {
-            let given = store.give_rows(|part| give.blocking_send(part).is_ok());
+            let given = store.give_rows(&spans, |part| give.blocking_send(part).is_ok());
             if let Err(error) = given {
                 tracing::error!(%error, "the rows for the other node cannot be read");
             }
         });
-        Self::Rows(parts)
+        let (pace, began) = (Pace::new(rate), Instant::now());
+        Self::Rows(Rows { parts, after, pace, began, bytes: 0 })
     }
 
     /// The next part; waits until there is one. May be dropped while it waits.
     pub async fn next(&mut self, store: &Store, gate: &Gate) -> Result<Part, SessionError> {
         match self {
-            Self::None => std::future::pending().await,
+            Self::None | Self::Asked => std::future::pending().await,
             Self::Frames(next) => loop {
                 let waits = gate.offered.notified();
                 if *next <= store.journal_head().0.seq {
@@ -109,11 +166,24 @@ impl Feed {
                 store.keep_after(u64::MAX);
                 waits.await;
             },
-            Self::Rows(parts) => {
-                let Some(part) = parts.recv().await else {
+            Self::Rows(rows) => {
+                rows.pace.wait().await;
+                if store.chain_at(rows.after).is_none() {
+                    return Ok(Part::Lost);
+                }
+                let Some(part) = rows.parts.recv().await else {
                     return Err(SessionError::Unfit("the rows broke off here".to_owned()));
                 };
+                let bytes = part.bytes();
+                rows.bytes += bytes;
+                rows.pace.spend(bytes);
                 if let Installing::Done(head) = &part {
+                    let (bytes, took) = (rows.bytes, rows.began.elapsed());
+                    tracing::info!(
+                        bytes,
+                        ?took,
+                        "the other node has been given all rows that it lacked"
+                    );
                     *self = Self::Frames(head.position.seq + 1);
                 }
                 Ok(Part::Rows(part))

@@ -6,12 +6,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Seen, Session, SessionError, quarantine::Extent, wire};
+use super::{About, Session, SessionError, wire};
 use crate::{
     model::{
         pair::{
             Role,
-            talk::{Beat, Heard, Hello, PROTOCOLS, Said},
+            talk::{Beat, Heard, Hello, Said},
         },
         position::{Chain, Position},
     },
@@ -20,24 +20,17 @@ use crate::{
         Store,
         change::recover::Recover,
         content::Content,
-        frame::{self, Frame},
         recover::{Aside, Fate},
-        replicate::{Installing, OrderError},
+        replicate::Span,
         row::segment::SegmentKey,
     },
 };
 
-/// Frames that are taken together, in bytes.
-const TOGETHER: usize = 4 << 20;
-/// Parts of rows between the link and the store.
-const AHEAD: usize = 2;
+mod frames;
+mod greet;
+mod rows;
 
-/// Rows on their way into the store.
-struct Install {
-    rows: mpsc::Sender<Installing>,
-    /// One task.
-    done: JoinSet<Result<(), OrderError>>,
-}
+use rows::Install;
 
 pub(super) struct Hearing {
     session: Session,
@@ -46,6 +39,8 @@ pub(super) struct Hearing {
     introduce: watch::Sender<Option<Hello>>,
     /// The segment that the other lacks.
     wanted: watch::Sender<Option<SegmentKey>>,
+    /// What the other has, before rows go there.
+    held: mpsc::Sender<Vec<Span>>,
     install: Option<Install>,
     /// The epoch of the primary whose rows come, and whether they are to replace what is no past of theirs.
     rows_of: Option<(u64, bool)>,
@@ -61,7 +56,7 @@ impl Hearing {
         receiver: LinkReceiver,
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
-        wanted: watch::Sender<Option<SegmentKey>>,
+        (wanted, held): (watch::Sender<Option<SegmentKey>>, mpsc::Sender<Vec<Span>>),
     ) -> Self {
         Self {
             session,
@@ -69,6 +64,7 @@ impl Hearing {
             say,
             introduce,
             wanted,
+            held,
             install: None,
             rows_of: None,
             put_back: None,
@@ -93,7 +89,10 @@ impl Hearing {
             }
         };
         match kind {
-            wire::SAID => self.take_in(postcard::from_bytes(&payload)?).await,
+            wire::SAID => match postcard::from_bytes(&payload) {
+                Ok(said) => self.take_in(said).await,
+                Err(error) => self.refuse_garbled(&payload, error).await,
+            },
             wire::FRAME => self.take_frames(&payload).await,
             wire::ROWS => self.take_rows(&payload).await,
             wire::SEGMENT => self.take_segment(&payload).await,
@@ -104,24 +103,14 @@ impl Hearing {
 
     async fn take_in(&mut self, said: Said) -> Result<(), SessionError> {
         match said {
-            Said::Hello(hello) => {
-                if let Err(why) = self.check(&hello) {
-                    self.say.send(Said::Refused(why.clone())).await.ok();
-                    // Long enough to be sent.
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    return Err(SessionError::Unfit(why));
-                }
-                self.tell(Heard::Hello(hello.clone())).await;
-                let Session { seen, from, .. } = &self.session;
-                seen.send_replace(Some(Seen { hello: (*hello).clone(), from: *from }));
-                self.introduce.send_replace(Some(*hello));
-            }
+            Said::Hello(hello) => self.welcome(hello).await?,
             Said::Beat(beat) => self.hear_beat(beat).await?,
             Said::Has { epoch, seq, chain } => {
                 if self.session.store.chain_at(seq) != Some(chain) {
                     let why = format!("it has another frame {seq} than this node");
                     return Err(SessionError::Unfit(why));
                 }
+                self.session.notices.clear(About::Refusal);
                 self.session.gate.has(epoch, seq);
             }
             Said::Cut { epoch } if !self.obeys(epoch).await => {}
@@ -137,21 +126,10 @@ impl Hearing {
                 self.say.send(again).await.ok();
             }
             Said::Rows { epoch, diverged, common } => {
-                // Of another moment than those that may have begun to come.
-                self.install = None;
-                self.rows_of = Some((epoch, diverged));
-                tracing::info!(
-                    diverged,
-                    "the other node's journal does not reach back far enough: taking its rows"
-                );
-                if diverged && self.session.store.journal_head().0.seq > 0 {
-                    let quarantine = self.session.quarantine.clone();
-                    let accepted = self.session.posture.borrow().accepted;
-                    let extent = if accepted { Extent::Messages } else { Extent::Store };
-                    tokio::task::spawn_blocking(move || quarantine.take(extent, common))
-                        .await
-                        .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
-                }
+                self.await_rows(epoch, diverged, common).await?;
+            }
+            Said::Holds { spans } => {
+                self.held.send(wire::read_holds(&spans)?).await.ok();
             }
             Said::Lacks { segment } => {
                 let wanted = SegmentKey::from_bytes(&segment);
@@ -161,7 +139,12 @@ impl Hearing {
                 let fates: Vec<_> = fates.into_iter().filter_map(Fate::of_number).collect();
                 self.session.quarantine.settle(&name, &fates)?;
             }
-            Said::Refused(why) => return Err(SessionError::Refused(why)),
+            Said::Refused(why) => {
+                let notice =
+                    format!("The other node will have nothing to do with this one: {why}.");
+                self.session.notices.set(About::Refusal, &notice);
+                return Err(SessionError::Refused(why));
+            }
             said @ (Said::Ready(_)
             | Said::WhatTime { .. }
             | Said::Time { .. }
@@ -183,42 +166,6 @@ impl Hearing {
 
     async fn tell(&self, heard: Heard) {
         self.session.heard.send(heard).await.ok();
-    }
-
-    /// Whether the other is the other node of this pair.
-    fn check(&self, hello: &Hello) -> Result<(), String> {
-        let own = &self.session.own;
-        if hello.pair != own.pair {
-            return Err(format!("it belongs to pair {}, this node to {}", hello.pair, own.pair));
-        }
-        if hello.store == own.store {
-            return Err(format!(
-                "both have the store {}: one is a copy of the other; move the copy's folder away, and it gets its rows \
-                 from the other node",
-                own.store
-            ));
-        }
-        if hello.is_main == own.is_main {
-            let which = if own.is_main { "both are" } else { "neither is" };
-            return Err(format!(
-                "{which} the main server: set `main = true` in [pair] of just one"
-            ));
-        }
-        if hello.protocols.0 > PROTOCOLS.1 || hello.protocols.1 < PROTOCOLS.0 {
-            return Err(format!(
-                "it speaks protocol {} to {}, this node {} to {}; upgrade the older one ({} and {})",
-                hello.protocols.0,
-                hello.protocols.1,
-                PROTOCOLS.0,
-                PROTOCOLS.1,
-                hello.program,
-                env!("CARGO_PKG_VERSION"),
-            ));
-        }
-        if hello.frames < frame::VERSION {
-            return Err(format!("its program {} cannot read this one's frames", hello.program));
-        }
-        Ok(())
     }
 
     /// As a standby: shows what the primary shows, and compares.
@@ -245,45 +192,6 @@ impl Hearing {
             );
         }
         Ok(())
-    }
-
-    /// Takes a frame and those that have come right behind it.
-    async fn take_frames(&mut self, payload: &Bytes) -> Result<(), SessionError> {
-        let first = wire::read_frame(payload)?;
-        let (epoch, mut shown) = (first.epoch, first.shown);
-        let mut bytes = first.frame.len();
-        let mut frames = vec![(first.before, first.frame)];
-        while bytes < TOGETHER {
-            let Some(more) = self.already().await? else { break };
-            if more.0 != wire::FRAME {
-                self.put_back = Some(more);
-                break;
-            }
-            let more = wire::read_frame(&more.1)?;
-            bytes += more.frame.len();
-            shown = shown.max(more.shown);
-            frames.push((more.before, more.frame));
-        }
-        if !self.obeys(epoch).await {
-            // Of one who does not know yet that it is primary no more.
-            return Ok(());
-        }
-        let is_later = |frame: &Bytes| Frame::decode(frame).is_ok_and(|f| f.position.epoch > epoch);
-        if frames.iter().any(|(_, frame)| is_later(frame)) {
-            return Err(made_later(epoch));
-        }
-        let (position, chain) = self.session.store.take(frames, shown).await?;
-        self.has(epoch, position, chain).await;
-        Ok(())
-    }
-
-    /// A message that is here already.
-    async fn already(&mut self) -> Result<Option<(u8, Bytes)>, SessionError> {
-        tokio::select! {
-            biased;
-            message = self.receiver.next() => Ok(Some(message?.ok_or(SessionError::Closed)?)),
-            () = std::future::ready(()) => Ok(None),
-        }
     }
 
     /// Whether this node follows the primary of that epoch. What it is to obey it has promised first, on its disk.
@@ -335,53 +243,6 @@ impl Hearing {
                 }
             }
         });
-        Ok(())
-    }
-
-    async fn take_rows(&mut self, payload: &[u8]) -> Result<(), SessionError> {
-        let part = wire::read_rows(payload)?;
-        let Some((epoch, diverged)) = self.rows_of else { return Ok(()) };
-        if !self.obeys(epoch).await {
-            (self.install, self.rows_of) = (None, None);
-            return Ok(());
-        }
-        if let Installing::Done(head) = &part
-            && head.position.epoch > epoch
-        {
-            return Err(made_later(epoch));
-        }
-        if let Installing::Done(head) = &part
-            && !diverged
-            && self.session.store.chain_at(head.position.seq) == Some(head.chain)
-        {
-            // Asked for twice: this node is further by now.
-            (self.install, self.rows_of) = (None, None);
-            let (position, chain) = self.session.store.journal_head();
-            self.has(epoch, position, chain).await;
-            return Ok(());
-        }
-        if self.install.is_none() {
-            let (rows, parts) = mpsc::channel(AHEAD);
-            let store = self.session.store.clone();
-            let mut done = JoinSet::new();
-            done.spawn(async move { store.install(parts).await });
-            self.install = Some(Install { rows, done });
-        }
-        let is_last = matches!(part, Installing::Done(_));
-        let Some(install) = &mut self.install else { return Ok(()) };
-        // If it was refused, `done` says why.
-        let took = install.rows.send(part).await.is_ok();
-        if !is_last && took {
-            return Ok(());
-        }
-        let Install { rows, mut done } = self.install.take().expect("it was looked at right here");
-        drop(rows);
-        let gone = || OrderError::Closed("the store is closed".to_owned());
-        done.join_next().await.and_then(Result::ok).ok_or_else(gone)??;
-        let (position, chain) = self.session.store.journal_head();
-        self.rows_of = None;
-        self.has(epoch, position, chain).await;
-        tracing::info!(%position, "this node has all rows of the other");
         Ok(())
     }
 }

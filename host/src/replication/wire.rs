@@ -9,7 +9,10 @@ use crate::{
     model::{pair::talk::Said, position::Chain},
     net::link::LinkSender,
     store::{
-        recover::Aside, replicate::Installing, row::Row, row::head::HeadRow,
+        recover::Aside,
+        replicate::{Installing, Span},
+        row::Row,
+        row::head::HeadRow,
         row::segment::SegmentKey,
     },
 };
@@ -87,13 +90,17 @@ pub fn read_frame(payload: &Bytes) -> Result<FrameCame, SessionError> {
 /// [`Installing`] as it is sent.
 #[derive(Serialize, Deserialize)]
 enum Part {
-    Rows { table: u8, rows: Vec<(Bytes, Bytes)> },
+    Rows { table: u8, rows: Vec<(Bytes, Bytes)>, upto: Option<Bytes> },
+    Same { table: u8, upto: Bytes },
     Done(Vec<u8>),
 }
 
 pub async fn rows(sender: &mut LinkSender, rows: &Installing) -> Result<(), SessionError> {
     let part = match rows {
-        Installing::Rows { table, rows } => Part::Rows { table: *table, rows: rows.clone() },
+        Installing::Rows { table, rows, upto } => {
+            Part::Rows { table: *table, rows: rows.clone(), upto: upto.clone() }
+        }
+        Installing::Same { table, upto } => Part::Same { table: *table, upto: upto.clone() },
         Installing::Done(head) => Part::Done(head.encode()),
     };
     let bytes = postcard::to_stdvec(&part)?;
@@ -102,11 +109,20 @@ pub async fn rows(sender: &mut LinkSender, rows: &Installing) -> Result<(), Sess
 
 pub fn read_rows(payload: &[u8]) -> Result<Installing, SessionError> {
     Ok(match postcard::from_bytes(payload)? {
-        Part::Rows { table, rows } => Installing::Rows { table, rows },
+        Part::Rows { table, rows, upto } => Installing::Rows { table, rows, upto },
+        Part::Same { table, upto } => Installing::Same { table, upto },
         Part::Done(head) => Installing::Done(
             HeadRow::decode(&head).map_err(|error| SessionError::Unfit(error.to_string()))?,
         ),
     })
+}
+
+pub fn holds(spans: &[Span]) -> Result<Said, SessionError> {
+    Ok(Said::Holds { spans: postcard::to_stdvec(spans)? })
+}
+
+pub fn read_holds(spans: &[u8]) -> Result<Vec<Span>, SessionError> {
+    Ok(postcard::from_bytes(spans)?)
 }
 
 pub async fn recovered(

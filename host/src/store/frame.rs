@@ -1,7 +1,7 @@
 //! One journal frame: what one commit did to which rows, in a form that another node can apply.
 //!
 //! ```text
-//! frame  = version u8 (1) · epoch u64 · seq u64 · time_ms u64 · op*           integers big-endian
+//! frame  = version u8 · epoch u64 · seq u64 · time_ms u64 · op*           integers big-endian
 //! op     = table u8 · kind u8 (1 put, 2 delete) · key · value if put          bytes = length LEB128 · bytes
 //! chain' = BLAKE3(chain · frame)
 //! ```
@@ -11,8 +11,12 @@
 use super::table::Table;
 use crate::model::{clock::UnixMs, position::Position};
 
-/// Of frames that this program writes, and the highest it reads.
-pub const VERSION: u8 = 1;
+/// Versions of frames that this program writes and takes: from the first to the second.
+#[cfg(not(test))]
+pub const VERSIONS: (u8, u8) = (1, 1);
+/// In tests there is a next one, which looks the same.
+#[cfg(test)]
+pub const VERSIONS: (u8, u8) = (1, 2);
 const HEADER_BYTES: usize = 1 + 8 + 8 + 8;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
@@ -26,6 +30,7 @@ pub struct FrameBuilder {
 /// A frame as it was written.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
+    pub version: u8,
     pub position: Position,
     pub time_ms: UnixMs,
     ops: &'a [u8],
@@ -52,10 +57,11 @@ pub enum FrameError {
 }
 
 impl FrameBuilder {
-    /// Begins anew, keeping the memory.
-    pub fn begin(&mut self, position: Position, time_ms: UnixMs) {
+    /// Begins anew, in one of [`VERSIONS`], keeping the memory.
+    pub fn begin(&mut self, version: u8, position: Position, time_ms: UnixMs) {
+        debug_assert!((VERSIONS.0..=VERSIONS.1).contains(&version), "version {version}");
         self.bytes.clear();
-        self.bytes.push(VERSION);
+        self.bytes.push(version);
         for field in [position.epoch, position.seq, time_ms] {
             self.bytes.extend_from_slice(&field.to_be_bytes());
         }
@@ -109,13 +115,13 @@ impl FrameBuilder {
 impl<'a> Frame<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
         let (&version, rest) = bytes.split_first().ok_or(FrameError::Short)?;
-        if version != VERSION {
+        if !(VERSIONS.0..=VERSIONS.1).contains(&version) {
             return Err(FrameError::Version(version));
         }
         let (epoch, rest) = read_u64(rest)?;
         let (seq, rest) = read_u64(rest)?;
         let (time_ms, ops) = read_u64(rest)?;
-        Ok(Self { position: Position { epoch, seq }, time_ms, ops })
+        Ok(Self { version, position: Position { epoch, seq }, time_ms, ops })
     }
 
     pub fn ops(&self) -> Ops<'a> {
@@ -199,7 +205,7 @@ mod tests {
     #[test]
     fn the_format_is_as_documented() {
         let mut frame = FrameBuilder::default();
-        frame.begin(Position { epoch: 1, seq: 2 }, 3);
+        frame.begin(1, Position { epoch: 1, seq: 2 }, 3);
         assert!(frame.is_empty());
         frame.put(Table::State, b"k", b"v");
         frame.delete(Table::Ready, b"r");
@@ -215,7 +221,7 @@ mod tests {
     #[test]
     fn damage_is_an_error_and_never_a_panic() {
         let mut frame = FrameBuilder::default();
-        frame.begin(Position { epoch: 1, seq: 2 }, 3);
+        frame.begin(1, Position { epoch: 1, seq: 2 }, 3);
         frame.put(Table::State, b"key", &[7; 300]);
         for cut in 0..frame.len() {
             let outcome =
@@ -223,7 +229,10 @@ mod tests {
             // Cut right after the header it is an empty frame; everywhere else it shows.
             assert!(outcome != Ok(true) || cut == HEADER_BYTES, "cut at {cut}");
         }
-        assert_eq!(Frame::decode(&[9]).unwrap_err(), FrameError::Version(9));
+        for version in [0, 3, 9] {
+            let unknown = FrameError::Version(version);
+            assert_eq!(Frame::decode(&[version]).unwrap_err(), unknown);
+        }
     }
 
     proptest! {
@@ -233,7 +242,7 @@ mod tests {
             ops in prop::collection::vec((1_u8..=18, prop::collection::vec(any::<u8>(), 0..300), prop::option::of(prop::collection::vec(any::<u8>(), 0..300))), 0..20),
         ) {
             let mut builder = FrameBuilder::default();
-            builder.begin(Position { epoch, seq }, time_ms);
+            builder.begin(VERSIONS.1, Position { epoch, seq }, time_ms);
             for (table, key, value) in &ops {
                 let table = Table::from_number(*table).unwrap();
                 match value {

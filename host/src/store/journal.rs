@@ -392,7 +392,7 @@ mod tests {
 
     fn frame(seq: u64, bytes: usize) -> Vec<u8> {
         let mut frame = FrameBuilder::default();
-        frame.begin(Position { epoch: 1, seq }, 0);
+        frame.begin(1, Position { epoch: 1, seq }, 0);
         frame.put(Table::State, &seq.to_be_bytes(), &vec![7; bytes]);
         frame.bytes().to_vec()
     }

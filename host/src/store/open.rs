@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError};
@@ -23,7 +23,8 @@ use super::{
         Row, SolutionNo,
         dead_letter::DeadLetterRow,
         head::{
-            FORMAT, FORMAT_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow, TAIL_KEY, TailRow,
+            FORMAT, FORMAT_KEY, FRAMES_KEY, HEAD_KEY, HeadRow, IDENTITY_KEY, IdentityRow, TAIL_KEY,
+            TailRow,
         },
         outbox::OutboxRow,
         ready::read_ready_key,
@@ -34,6 +35,7 @@ use super::{
     signal::Signals,
     snapshot::{ReadError, Snapshot},
     table::{NODE, PIECES, Table},
+    version::FrameVersion,
     writer::{self, Waiting},
 };
 use crate::model::{
@@ -77,6 +79,19 @@ pub(super) struct Opened {
     pub content: Content,
     /// In the journal, and not applied.
     pub waiting: VecDeque<Waiting>,
+}
+
+impl Opened {
+    /// The highest version of frames that was ever kept.
+    fn frame_version(&self) -> Result<u8, ReadError> {
+        let node = self.db.begin_read()?.open_table(NODE)?;
+        let kept = node.get(FRAMES_KEY)?.and_then(|row| row.value().first().copied());
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = journal.frame_from(journal.head().0.seq).map_err(StorageError::from)?;
+        // The tables' file may not know it yet.
+        let last = last.and_then(|(_, frame)| frame.first().copied());
+        Ok(kept.max(last).unwrap_or(1))
+    }
 }
 
 impl Store {
@@ -139,6 +154,8 @@ impl Store {
         signals.catalogue.send_replace(opened.memory.catalogue.clone());
         let counters = Arc::<writer::Counters>::default();
         let keep_after = Arc::new(AtomicU64::new(u64::MAX));
+        let frames = opened.frame_version().map_err(|error| unreadable(error, &path))?;
+        let frames = Arc::new(FrameVersion::new(frames, config.paired));
         let (db, journal) = (opened.db.clone(), opened.journal.clone());
         let writer = writer::start(
             config,
@@ -146,7 +163,7 @@ impl Store {
             opened,
             signals.clone(),
             counters.clone(),
-            keep_after.clone(),
+            (keep_after.clone(), frames.clone()),
         )
         .map_err(|source| OpenError::Io { file: path.clone(), source })?;
         Ok(Self(Arc::new(Shared {
@@ -158,6 +175,7 @@ impl Store {
             archive,
             journal,
             keep_after,
+            frames,
         })))
     }
 }

@@ -45,6 +45,12 @@ impl Pulse {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
+    /// For so long it is not seen although it gets on: one step takes long.
+    pub(super) fn pause(&self, time: Duration) {
+        let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(self.now_ms().saturating_add(time_ms), Ordering::Relaxed);
+    }
+
     pub fn age(&self) -> Duration {
         Duration::from_millis(self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)))
     }

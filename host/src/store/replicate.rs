@@ -14,7 +14,8 @@ use super::{
     content::Content,
     replica::Replica,
     row::{Row, epoch::EpochRow, head::HeadRow, segment::SegmentKey},
-    table::{PIECES, Table},
+    staging::row_bytes,
+    table::{self, Table},
     writer::{Job, Order},
 };
 use crate::model::{
@@ -22,12 +23,15 @@ use crate::model::{
     position::{Chain, Position},
 };
 
-pub use super::writer::{Installing, OrderError};
+pub use super::{
+    staging::{Installing, Span},
+    writer::OrderError,
+};
 
 /// Of a store that was never one of a pair.
 const FIRST_EPOCH: u64 = 1;
 /// Rows that a snapshot hands over together, in bytes.
-const PART_BYTES: usize = 1 << 20;
+const PART_BYTES: u64 = 1 << 20;
 
 impl Store {
     async fn order<T>(
@@ -77,9 +81,14 @@ impl Store {
         self.order(|then| Order::Cut { then }).await
     }
 
-    /// Replaces all rows by those that come through `rows`, if they are complete and right.
-    pub async fn install(&self, rows: mpsc::Receiver<Installing>) -> Result<(), OrderError> {
-        self.order(|then| Order::Install { rows, then }).await
+    /// Replaces all rows by those that come through `parts`, if they are complete and right. `spans` is told first what is
+    /// here; what comes and is not complete stays for the next time.
+    pub async fn install(
+        &self,
+        parts: mpsc::Receiver<Installing>,
+        spans: oneshot::Sender<Vec<Span>>,
+    ) -> Result<(), OrderError> {
+        self.order(|then| Order::Install { parts, spans, then }).await
     }
 
     /// Where the journal ends. Its last frame may not be shown.
@@ -123,9 +132,20 @@ impl Store {
         Ok(first)
     }
 
-    /// Keeps frames after `seq` in the journal, whatever its bound, until this is said again; with `u64::MAX` none.
+    /// Keeps frames after `seq` in the journal, beyond its bound, until this is said again; with `u64::MAX` none. The
+    /// writer says so itself when they become too many, or the disk nearly full.
     pub fn keep_after(&self, seq: u64) {
         self.0.keep_after.store(seq, Ordering::Relaxed);
+    }
+
+    /// The other node takes frames up to that version: they are written in the highest that both know.
+    pub fn agree_on_frames(&self, theirs: u8) {
+        self.0.frames.agree(theirs);
+    }
+
+    /// The version of frames that whoever follows this store must take.
+    pub fn frame_version(&self) -> u8 {
+        self.0.frames.used()
     }
 
     /// The places where this journal can be compared with another's: its end, and, if its last frame is not shown, the
@@ -157,13 +177,14 @@ impl Store {
     pub fn recount(&self) -> Result<(HeadRow, Content), ReadError> {
         let mut content = Content::default();
         let mut head = None;
-        self.give_rows(|part| {
+        self.give_rows(&[], |part| {
             match part {
-                Installing::Rows { table, rows } => {
+                Installing::Rows { table, rows, .. } => {
                     for (key, value) in &rows {
                         content.add(Content::of(table, key, value));
                     }
                 }
+                Installing::Same { .. } => {}
                 Installing::Done(row) => head = Some(row),
             }
             true
@@ -187,17 +208,18 @@ impl Store {
         Ok(())
     }
 
-    /// Hands all rows, as of now, to `give` in parts, and the head that goes with them at last. `give` says whether to
-    /// go on. Blocks.
+    /// Hands all rows, as of now, to `give` in parts, and the head that goes with them at last; those of `spans` that are
+    /// the same here are not handed over. `give` says whether to go on. Blocks.
     pub fn give_rows(
         &self,
+        spans: &[Span],
         mut give: impl FnMut(Installing) -> bool,
     ) -> Result<Option<HeadRow>, ReadError> {
         let txn = self.0.db.begin_read()?;
         let head = Snapshot::head_of(&txn)?;
-        let tables = Table::ALL.map(|table| (table as u8, table.definition()));
-        for (number, definition) in tables.into_iter().chain([(0, PIECES)]) {
-            if !give_table(&txn.open_table(definition)?, number, &mut give)? {
+        for (number, definition) in table::all() {
+            let spans = spans.iter().filter(|span| span.table == number);
+            if !give_table(&txn.open_table(definition)?, number, spans, &mut give)? {
                 return Ok(None);
             }
         }
@@ -205,25 +227,76 @@ impl Store {
     }
 }
 
+/// Rows that are gathered until they are handed over.
+#[derive(Default)]
+struct Part {
+    rows: Vec<(Bytes, Bytes)>,
+    /// Of the rows since the last span's end, also of those that were handed over.
+    bytes: u64,
+    content: Content,
+    /// Of the rows that are here.
+    waiting: u64,
+}
+
+impl Part {
+    fn add(&mut self, number: u8, key: &[u8], value: &[u8], is_compared: bool) {
+        self.bytes += row_bytes(key, value);
+        self.waiting += row_bytes(key, value);
+        if is_compared {
+            self.content.add(Content::of(number, key, value));
+        }
+        self.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+    }
+
+    /// Hands over what is gathered, in the middle of a span or behind the last.
+    fn cut(&mut self, table: u8, upto: Option<Bytes>) -> Installing {
+        self.waiting = 0;
+        Installing::Rows { table, rows: std::mem::take(&mut self.rows), upto }
+    }
+
+    /// The same at a span's end.
+    fn end(&mut self, span: &Span) -> Installing {
+        let part = std::mem::take(self);
+        let Span { table, last, bytes, content } = span.clone();
+        if (part.bytes, part.content) == (bytes, content) {
+            return Installing::Same { table, upto: last };
+        }
+        Installing::Rows { table, rows: part.rows, upto: Some(last) }
+    }
+}
+
 /// Hands the rows of a table over, in parts; says whether to go on.
-fn give_table(
+fn give_table<'s>(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     number: u8,
+    mut spans: impl Iterator<Item = &'s Span>,
     give: &mut impl FnMut(Installing) -> bool,
 ) -> Result<bool, ReadError> {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let mut part = Part::default();
+    let mut span = spans.next();
     for entry in table.iter()? {
         let (key, value) = entry?;
         let (key, value) = (key.value(), value.value());
-        bytes += key.len() + value.len() + 16;
-        rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-        if bytes >= PART_BYTES {
-            bytes = 0;
-            let rows = std::mem::take(&mut rows);
-            if !give(Installing::Rows { table: number, rows }) {
+        while let Some(ended) = span.filter(|span| *span.last < *key) {
+            if !give(part.end(ended)) {
                 return Ok(false);
             }
+            span = spans.next();
+        }
+        part.add(number, key, value, span.is_some());
+        // While it may still be the same, it waits.
+        let differs = span.is_none_or(|span| part.bytes > span.bytes);
+        if differs
+            && part.waiting >= PART_BYTES
+            && !give(part.cut(number, Some(Bytes::copy_from_slice(key))))
+        {
+            return Ok(false);
         }
     }
-    Ok(rows.is_empty() || give(Installing::Rows { table: number, rows }))
+    for ended in span.into_iter().chain(spans) {
+        if !give(part.end(ended)) {
+            return Ok(false);
+        }
+    }
+    Ok(give(part.cut(number, None)))
 }

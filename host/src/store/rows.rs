@@ -303,7 +303,7 @@ mod tests {
             let mut model = BTreeMap::<Vec<u8>, Vec<u8>>::new();
             let mut frame = FrameBuilder::default();
             for changes in commits {
-                frame.begin(Position { epoch: 1, seq: 1 }, 0);
+                frame.begin(1, Position { epoch: 1, seq: 1 }, 0);
                 let txn = db.begin_write().unwrap();
                 let mut rows = Rows::open(&txn).unwrap();
                 for change in changes {

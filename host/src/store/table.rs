@@ -103,6 +103,12 @@ impl Table {
 
 /// What is too long for its own place; not journaled.
 pub(super) const PIECES: Definition = TableDefinition::new("pieces");
+/// All whose rows are a store's content, in order, by number; 0 is that of pieces.
+pub(super) fn all() -> impl Iterator<Item = (u8, Definition)> {
+    let tables = Table::ALL.into_iter().map(|table| (table as u8, table.definition()));
+    tables.chain([(0, PIECES)])
+}
+
 /// Format, identity and head of this node's store; not journaled.
 pub(super) const NODE: Definition = TableDefinition::new("node");
 

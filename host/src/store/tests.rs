@@ -74,6 +74,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         cache_bytes: 1 << 20,
         reserve_bytes: 0,
         journal_bytes: u64::MAX,
+        kept_bytes: u64::MAX,
         checkpoint_bytes: 1 << 20,
         paired: false,
     }

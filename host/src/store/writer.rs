@@ -36,13 +36,15 @@ use super::{
     replica::Pulse,
     row::{
         Row,
-        head::{HEAD_KEY, HeadRow, TAIL_KEY},
+        head::{FRAMES_KEY, HEAD_KEY, HeadRow, TAIL_KEY},
     },
     rows::ApplyError,
     sequencer::{Memory, Sequencer},
     signal::{Raised, Signals},
     snapshot::ReadError,
+    staging,
     table::NODE,
+    version::FrameVersion,
 };
 use crate::model::{
     clock::Clock,
@@ -50,10 +52,12 @@ use crate::model::{
 };
 
 mod follow;
+mod install;
 mod lead;
 
-pub use follow::{Installing, OrderError};
+pub use follow::OrderError;
 pub(super) use follow::{Order, Waiting};
+use install::Staged;
 use lead::Leading;
 
 /// Changes that may wait for the writer; beyond it whoever submits waits.
@@ -241,13 +245,15 @@ pub(super) fn start(
     opened: Opened,
     signals: Arc<Signals>,
     counters: Arc<Counters>,
-    keep_after: Arc<AtomicU64>,
+    (keep_after, frames): (Arc<AtomicU64>, Arc<FrameVersion>),
 ) -> std::io::Result<Handle> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (failed, failure) = watch::channel(None);
     let Opened { db, memory, journal, archive, content, waiting } = opened;
     let (position, _) = lock(&journal).head();
     let leading = (!config.paired).then(|| Leading { epoch: position.epoch, replica: None });
+    // If that cannot be told, looking costs little.
+    let has_staged = staging::is_there(&db).unwrap_or(true);
     let mut writer = Writer {
         db,
         clock,
@@ -266,6 +272,10 @@ pub(super) fn start(
         changes: 0,
         journal,
         keep_after,
+        kept: (u64::MAX, 0),
+        frames,
+        kept_version: 1,
+        staged: if has_staged { Staged::Some } else { Staged::None },
         archive,
         unsettled_bytes: 0,
         unsettled_since: Instant::now(),
@@ -311,6 +321,12 @@ struct Writer {
     journal: Arc<Mutex<Journal>>,
     /// Frames after this one are for a standby, which gets them.
     keep_after: Arc<AtomicU64>,
+    /// Bytes of frames since it was said to keep those after this one.
+    kept: (u64, u64),
+    frames: Arc<FrameVersion>,
+    /// The version of frames that the tables' file was told.
+    kept_version: u8,
+    staged: Staged,
     archive: Arc<Archive>,
     /// Bytes of frames that only the journal has on disk.
     unsettled_bytes: u64,
@@ -346,6 +362,8 @@ enum Fatal {
     Table(#[from] redb::TableError),
     #[error("cannot write: {0}")]
     Storage(#[from] redb::StorageError),
+    #[error("cannot write: {0}")]
+    Redb(#[from] redb::Error),
     #[error("cannot commit: {0}")]
     Commit(#[from] redb::CommitError),
     #[error("cannot write the journal: {0}")]
@@ -452,6 +470,11 @@ impl Writer {
             self.unsettled_since = Instant::now();
         }
         self.unsettled_bytes += frame.len() as u64;
+        let kept_after = self.keep_after.load(Ordering::Relaxed);
+        if self.kept.0 != kept_after {
+            self.kept = (kept_after, 0);
+        }
+        self.kept.1 += frame.len() as u64;
         self.position = position;
         Ok(chain)
     }
@@ -466,6 +489,10 @@ impl Writer {
     ) -> Result<(), Fatal> {
         let head = HeadRow { position, chain, content: self.content };
         txn.open_table(NODE)?.insert(HEAD_KEY, head.encode().as_slice())?;
+        if self.kept_version != self.frames.used() {
+            self.kept_version = self.frames.used();
+            txn.open_table(NODE)?.insert(FRAMES_KEY, [self.kept_version].as_slice())?;
+        }
         let is_checkpoint = self.checkpoint_due
             || self.unsettled_bytes >= self.config.checkpoint_bytes
             || self.unsettled_since.elapsed() >= CHECKPOINT;
@@ -473,8 +500,8 @@ impl Writer {
             txn.set_durability(redb::Durability::None)?;
             return Ok(txn.commit()?);
         }
-        let tail =
-            lock(&self.journal).tail(self.keep_after.load(Ordering::Relaxed).min(position.seq));
+        let kept_after = self.kept_after();
+        let tail = lock(&self.journal).tail(kept_after.min(position.seq));
         txn.open_table(NODE)?.insert(TAIL_KEY, tail.encode().as_slice())?;
         // After a crash the file opens at once, and hostile data cannot confuse its recovery.
         txn.set_two_phase_commit(true);
@@ -484,6 +511,23 @@ impl Writer {
         self.unsettled_bytes = 0;
         self.checkpoint_due = false;
         Ok(())
+    }
+
+    /// After which frame they are kept for a standby; not if that takes too much room.
+    fn kept_after(&self) -> u64 {
+        let after = self.keep_after.load(Ordering::Relaxed);
+        let bytes = if self.kept.0 == after { self.kept.1 } else { 0 };
+        if after == u64::MAX || (bytes <= self.config.kept_bytes && self.memory.disk_low.is_none())
+        {
+            return after;
+        }
+        // Another wish may have come meanwhile.
+        let gone =
+            self.keep_after.compare_exchange(after, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+        if gone.is_ok() {
+            tracing::warn!(bytes, "no more frames are kept for the other node than for any");
+        }
+        u64::MAX
     }
 
     /// Puts what is shown into the tables' file.

@@ -38,6 +38,7 @@ fn open(dir: &std::path::Path, clock: &Clock) -> Store {
         cache_bytes: 1 << 20,
         reserve_bytes: 0,
         journal_bytes: 1 << 20,
+        kept_bytes: 0,
         checkpoint_bytes: 1 << 20,
         paired: false,
     };

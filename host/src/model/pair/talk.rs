@@ -5,10 +5,16 @@ use serde::{Deserialize, Serialize};
 use super::{PairId, Record, Role, StoreId, ready::Readiness};
 use crate::model::position::{Chain, Position};
 
-/// Protocol versions that this program speaks.
+/// Protocol versions that this program speaks: from the first to the second.
 pub const PROTOCOLS: (u16, u16) = (1, 1);
 
-/// The first thing each says on a link, and again when its role changes.
+/// The protocol that two programs speak with each other: the highest that both know.
+pub fn common_protocol(ours: (u16, u16), theirs: (u16, u16)) -> Option<u16> {
+    let highest = ours.1.min(theirs.1);
+    (highest >= ours.0.max(theirs.0)).then_some(highest)
+}
+
+/// The first thing each says on a link, and again when its role changes. In every protocol it begins with `protocols`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hello {
     /// Lowest and highest protocol version it speaks.
@@ -72,9 +78,12 @@ pub enum Heard {
     },
 }
 
+/// The first two are the same in every protocol, so that programs that have none in common can say so.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Said {
     Hello(Box<Hello>),
+    /// And the link will be closed.
+    Refused(String),
     Beat(Beat),
     /// The standby has all up to there on disk, of the primary of that epoch.
     Has {
@@ -93,6 +102,10 @@ pub enum Said {
         diverged: bool,
         common: u64,
     },
+    /// Of the standby, before rows come: what is there already, in spans of keys. Those that differ come.
+    Holds {
+        spans: Vec<u8>,
+    },
     /// Of the standby: it lacks the file of that segment.
     Lacks {
         segment: Vec<u8>,
@@ -102,8 +115,6 @@ pub enum Said {
         name: String,
         fates: Vec<u8>,
     },
-    /// And the link will be closed.
-    Refused(String),
     /// Of a node that is not primary: whether it could be. Said again when it changes.
     Ready(Box<Readiness>),
     /// What time is it there? It was so late here.
@@ -122,4 +133,24 @@ pub enum Said {
     Pinned {
         key: [u8; 32],
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common_protocol;
+
+    #[test]
+    fn the_highest_protocol_that_both_know() {
+        for (ours, theirs, common) in [
+            ((1, 1), (1, 1), Some(1)),
+            ((1, 1), (0, 4), Some(1)),
+            ((1, 3), (2, 2), Some(2)),
+            ((2, 3), (1, 2), Some(2)),
+            ((1, 1), (2, 2), None),
+            ((2, 3), (0, 1), None),
+        ] {
+            assert_eq!(common_protocol(ours, theirs), common, "{ours:?} {theirs:?}");
+            assert_eq!(common_protocol(theirs, ours), common, "{theirs:?} {ours:?}");
+        }
+    }
 }

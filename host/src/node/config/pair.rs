@@ -14,6 +14,7 @@ const INTERVAL: Range<Duration> = Duration::from_millis(20)..Duration::from_mins
 /// Twice what the store keeps in reserve.
 const MIN_FREE: u64 = 512 << 20;
 const CLOCK_DIFFERENCE: Range<Duration> = Duration::from_millis(10)..Duration::from_hours(24);
+const FRAMES: Range<u64> = super::MIB..super::TIB;
 const HOLD: Range<Duration> = Duration::ZERO..Duration::from_hours(24);
 
 /// `[pair]`. Without it a node is alone.
@@ -37,6 +38,10 @@ pub struct Pair {
     pub failback: Failback,
     /// How long the main server has to be back and in sync before it is handed its role.
     pub failback_hold: Duration,
+    /// Bytes per second that a standby gets of what it lacks when it is far behind; 0: no bound.
+    pub copy_rate: u64,
+    /// Bytes of frames that are kept for it meanwhile.
+    pub copy_frames: u64,
     /// Whether settings and solutions may be changed on a failover server that acts.
     pub settings_while_acting: bool,
     /// A standby with less free disk, in bytes, is not ready to take over.
@@ -110,6 +115,8 @@ pub(super) fn read_pair(mut table: Table<'_>) -> Option<Pair> {
             .one_of("failback", &[("auto", Failback::Auto), ("manual", Failback::Manual)])
             .unwrap_or(Failback::Auto),
         failback_hold: table.duration("failback_hold", Duration::from_mins(1), HOLD),
+        copy_rate: table.size("copy_rate", 32 * super::MIB, 0..super::TIB),
+        copy_frames: table.size("copy_frames", 1024 * super::MIB, FRAMES),
         settings_while_acting: table.boolean("settings_while_acting").unwrap_or(false),
         min_free: table.size("min_free", MIN_FREE, 0..1 << 40),
         max_clock_difference: table.duration(

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -137,6 +137,7 @@ impl Drill {
             cache_bytes: 64 << 20,
             reserve_bytes: 0,
             journal_bytes: 1 << 20,
+            kept_bytes: 0,
             checkpoint_bytes: 1 << 20,
             paired: true,
         };
@@ -207,14 +208,16 @@ impl Drill {
         let is_over = Arc::new(AtomicBool::new(false));
         let _given = Given(is_over.clone());
         let giving = blocking(move || {
-            from.give_rows(|part| {
+            from.give_rows(&[], |part| {
                 let bytes = bytes_of(&part);
                 tell(&report, |report| report.copied_bytes += bytes);
                 !is_over.load(Ordering::Relaxed) && give.blocking_send(part).is_ok()
             })
             .map_err(text)
         });
-        let (installed, given) = tokio::join!(copy.install(rows), giving);
+        // The copy is new: it has no rows that need not come.
+        let (tell_spans, _) = oneshot::channel();
+        let (installed, given) = tokio::join!(copy.install(rows, tell_spans), giving);
         given?;
         installed.map_err(text)?;
         close(copy).await
@@ -333,7 +336,7 @@ fn bytes_of(part: &Installing) -> u64 {
         Installing::Rows { rows, .. } => {
             rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
         }
-        Installing::Done(_) => 0,
+        Installing::Same { .. } | Installing::Done(_) => 0,
     }
 }
 

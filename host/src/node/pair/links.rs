@@ -45,6 +45,7 @@ impl Links {
         let work = async {
             let mut pause = DIAL_PAUSE;
             let mut told = String::new();
+            let mut ended = String::new();
             let mut next = None;
             let mut own = self.rotation.own();
             loop {
@@ -55,7 +56,7 @@ impl Links {
                     Some(link) => link,
                     None => self.next_link(&mut acceptor, &mut pause, &mut told).await,
                 };
-                next = self.talk(link, &mut acceptor).await;
+                next = self.talk(link, &mut acceptor, &mut ended).await;
                 if next.is_none() {
                     pause = DIAL_PAUSE;
                     told.clear();
@@ -70,7 +71,9 @@ impl Links {
     }
 
     /// Until the link ends; or the other node has made a newer one, because it has lost this.
-    async fn talk(&self, link: Link, acceptor: &mut Acceptor) -> Option<Link> {
+    ///
+    /// Why it cannot be, though both nodes are there, is told once; the next one is not made at once then.
+    async fn talk(&self, link: Link, acceptor: &mut Acceptor, ended: &mut String) -> Option<Link> {
         let address = link.peer_address();
         tracing::info!(%address, "linked with the other node");
         self.trouble.send_replace(String::new());
@@ -92,8 +95,17 @@ impl Links {
                     return None;
                 }
                 error = &mut talk => {
-                    tracing::warn!(%error, "the link to the other node has ended");
-                    self.trouble.send_replace(error.to_string());
+                    let why = error.to_string();
+                    if *ended == why && error.is_lasting() {
+                        tracing::debug!(why, "the link to the other node has ended");
+                    } else {
+                        tracing::warn!(%error, "the link to the other node has ended");
+                    }
+                    self.trouble.send_replace(why.clone());
+                    *ended = why;
+                    if error.is_lasting() {
+                        tokio::time::sleep(DIAL_PAUSE_MAX).await;
+                    }
                     return None;
                 }
                 arrival = acceptor.accept() => {

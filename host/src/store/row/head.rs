@@ -1,6 +1,6 @@
 //! Where this node's journal ends, and who the node is. Rows of table `node`, not journaled.
 //!
-//! Keys: `format` (value: u32 big-endian), `head`, `identity`, `tail`.
+//! Keys: `format` (value: u32 big-endian), `frames` (value: u8), `head`, `identity`, `tail`.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub const FORMAT_KEY: &[u8] = b"format";
 pub const HEAD_KEY: &[u8] = b"head";
 pub const TAIL_KEY: &[u8] = b"tail";
 pub const IDENTITY_KEY: &[u8] = b"identity";
+/// Value: the highest version of frames that was ever kept here, a byte; 1 if it is missing.
+pub const FRAMES_KEY: &[u8] = b"frames";
 
 /// Written in every commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -65,6 +65,7 @@ fn config(dir: &Path) -> Config {
         cache_bytes: 4 << 20,
         reserve_bytes: 0,
         journal_bytes: JOURNAL_BYTES,
+        kept_bytes: JOURNAL_BYTES,
         checkpoint_bytes: CHECKPOINT_BYTES,
         paired: false,
     }

@@ -1,8 +1,14 @@
 //! Two stores: what one leads with, the other has.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{
+    Condvar, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::*;
 use crate::{
@@ -12,10 +18,10 @@ use crate::{
     },
     store::{
         change::epoch::BeginEpoch,
-        frame::FrameBuilder,
+        frame::{FrameBuilder, FrameError},
         open::OpenError,
         replica::{Overtaken, Replica},
-        replicate::{Installing, OrderError},
+        replicate::{Installing, OrderError, Span},
     },
 };
 
@@ -133,6 +139,11 @@ impl Half {
         (head.position, content.to_string())
     }
 
+    /// Whether rows of another are here that were never complete.
+    fn has_staged(&self) -> bool {
+        crate::store::staging::is_there(&self.store.0.db).unwrap()
+    }
+
     fn messages(&self) -> u64 {
         self.store.read().unwrap().len(Table::Messages).unwrap()
     }
@@ -228,7 +239,7 @@ async fn frames_that_do_not_fit_are_refused_whole() {
     let half = Half::new();
     let frame = |epoch, seq, table: u8| {
         let mut frame = FrameBuilder::default();
-        frame.begin(Position { epoch, seq }, 0);
+        frame.begin(1, Position { epoch, seq }, 0);
         frame.put(Table::State, b"key", b"value");
         let mut bytes = frame.bytes().to_vec();
         bytes[25] = table;
@@ -255,11 +266,17 @@ async fn frames_that_do_not_fit_are_refused_whole() {
             vec![frame(2, 3, state)],
             "frame 2/3 does not continue frame 2/2 as it is here",
         ),
-        (end, vec![frame(2, 3, state), frame(2, 4, 200)], "table 200 is not known to this program"),
-        (end, vec![Bytes::from_static(&[9])], "frame version 9 is not known to this program"),
     ] {
         let taken = half.store.take(chained(chain, frames), 0).await;
         assert_eq!(taken, Err(OrderError::Refused(why.to_owned())));
+        assert_eq!(half.store.journal_head().0.seq, 2);
+    }
+    for (frames, why) in [
+        (vec![frame(2, 3, state), frame(2, 4, 200)], FrameError::Table(200)),
+        (vec![Bytes::from_static(&[9])], FrameError::Version(9)),
+    ] {
+        let taken = half.store.take(chained(end, frames), 0).await;
+        assert_eq!(taken, Err(OrderError::Unknown(why)));
         assert_eq!(half.store.journal_head().0.seq, 2);
     }
     let again = chained(first[1].0, vec![frame(2, 2, state), frame(2, 3, state)]);
@@ -270,21 +287,45 @@ async fn frames_that_do_not_fit_are_refused_whole() {
     assert!(half.store.take(late, 0).await.is_err(), "a leader takes none");
 }
 
-/// Hands rows of `from` to `to`; each part goes through `change` first.
+/// Hands rows of `from` to `to`, which has no need for those that are the same; each part goes through `change` first.
 async fn install(
     from: &Half,
     to: &Half,
     mut change: impl FnMut(Installing) -> Option<Installing> + Send + 'static,
 ) -> Result<(), OrderError> {
     let (give, parts) = mpsc::channel(1);
+    let (tell, told) = oneshot::channel::<Vec<Span>>();
     let store = from.store.clone();
     let giving = tokio::task::spawn_blocking(move || {
         let give = |part| change(part).is_some_and(|part| give.blocking_send(part).is_ok());
-        store.give_rows(give).unwrap();
+        store.give_rows(&told.blocking_recv().unwrap(), give).unwrap();
     });
-    let outcome = to.store.install(parts).await;
+    let outcome = to.store.install(parts, tell).await;
     giving.await.unwrap();
     outcome
+}
+
+/// Components that make a store large, in bytes.
+const LARGE: usize = 700_000;
+
+async fn deploy_large(half: &Half) {
+    for number in 0..8 {
+        let component = Box::leak(vec![number; LARGE].into_boxed_slice());
+        half.store.submit(deploy(component)).await.unwrap();
+    }
+}
+
+/// The same, and how much was sent: bytes of rows.
+async fn install_and_count(from: &Half, to: &Half) -> u64 {
+    let bytes = Arc::new(AtomicU64::new(0));
+    let counting = bytes.clone();
+    install(from, to, move |part| {
+        counting.fetch_add(part.bytes(), Ordering::Relaxed);
+        Some(part)
+    })
+    .await
+    .unwrap();
+    bytes.load(Ordering::Relaxed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,13 +345,13 @@ async fn rows_of_another_replace_its_own_while_that_one_goes_on() {
 
     let broken = install(&one, &other, |part| match part {
         Installing::Done(_) => None,
-        rows @ Installing::Rows { .. } => Some(rows),
+        part => Some(part),
     });
     assert!(broken.await.unwrap_err().to_string().contains("broke off"));
     let wrong = install(&one, &other, |part| match part {
-        Installing::Rows { table, rows } if table == Table::Messages as u8 => {
-            let rows = rows.into_iter().map(|(key, _)| (key, Bytes::from_static(b"x"))).collect();
-            Some(Installing::Rows { table, rows })
+        Installing::Same { table, upto } if table == Table::Messages as u8 => {
+            let rows = vec![(upto.clone(), Bytes::from_static(b"x"))];
+            Some(Installing::Rows { table, rows, upto: Some(upto) })
         }
         part => Some(part),
     });
@@ -346,4 +387,120 @@ async fn rows_of_another_replace_its_own_while_that_one_goes_on() {
     );
     other.show().await;
     assert_eq!(other.shown(), one.shown());
+}
+
+/// Whatever breaks off, what came stays, and only the rest comes the next time: also of another moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_came_need_not_come_again() {
+    let (one, mut other) = (Half::new(), Half::new());
+    one.lead(5, None).await;
+    deploy_large(&one).await;
+    let all = one.store.recount().unwrap();
+    // Four large parts, and some are small.
+    for most in [2, 2, 100] {
+        let mut large = 0;
+        let broken = install(&one, &other, move |part| {
+            large += usize::from(part.bytes() > LARGE as u64);
+            (large <= most && !matches!(part, Installing::Done(_))).then_some(part)
+        });
+        assert!(broken.await.is_err());
+        other = other.reopen();
+        assert_eq!(other.shown().0.seq, 0, "nothing of it shows");
+        one.accept("between").await.unwrap();
+    }
+    let bytes = install_and_count(&one, &other).await;
+    assert!(bytes < LARGE as u64, "{bytes} came again");
+    assert_ne!(all, one.store.recount().unwrap());
+    assert_eq!(other.shown(), one.shown());
+    assert_eq!(other.store.recount().unwrap(), one.store.recount().unwrap());
+    assert!(!other.reopen().has_staged(), "nothing is left beside the rows");
+}
+
+/// Two stores that were one and went on apart: what they have in common is not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_went_its_own_way_gets_what_differs() {
+    let (one, other) = (Half::new(), Half::new());
+    one.lead(5, None).await;
+    deploy_large(&one).await;
+    let bytes = install_and_count(&one, &other).await;
+    assert!(bytes > 8 * LARGE as u64, "{bytes} came");
+    other.lead(6, None).await;
+    other.accept("there").await.unwrap();
+    other.store.follow().await.unwrap();
+    one.accept("here").await.unwrap();
+    let bytes = install_and_count(&one, &other).await;
+    assert!(bytes < LARGE as u64, "{bytes} came");
+    assert_eq!(other.shown(), one.shown());
+    let recount = other.store.recount().unwrap();
+    assert_eq!((recount.0.content, recount), (recount.1, one.store.recount().unwrap()));
+    // Leading, nobody needs what came in part.
+    let broken = install(&one, &other, |part| match part {
+        Installing::Done(_) => None,
+        part => Some(part),
+    });
+    assert!(broken.await.is_err());
+    assert!(other.has_staged());
+    other.lead(7, None).await;
+    assert!(!other.has_staged());
+    other.accept("on").await.unwrap();
+}
+
+/// Parts that are not what was asked for are refused, and nothing shows of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_make_no_sense_are_refused() {
+    let (one, other) = (Half::new(), Half::new());
+    let row = |key: &'static [u8]| (Bytes::from_static(key), Bytes::from_static(b"v"));
+    let upto = |key: &'static [u8]| Some(Bytes::from_static(key));
+    let state = Table::State as u8;
+    for (part, why) in [
+        (
+            Installing::Rows { table: 99, rows: vec![], upto: None },
+            "table 99 is not known to this program",
+        ),
+        (
+            Installing::Rows { table: state, rows: vec![row(b"b"), row(b"a")], upto: None },
+            "table 8 came in another order than that of its keys",
+        ),
+        (
+            Installing::Rows { table: state, rows: vec![row(b"b")], upto: upto(b"a") },
+            "table 8 came in another order than that of its keys",
+        ),
+        (
+            Installing::Same { table: state, upto: Bytes::from_static(b"a") },
+            "table 8 is said to be the same up to where nobody asked for",
+        ),
+    ] {
+        let mut part = Some(part);
+        let outcome = install(&one, &other, move |_| part.take()).await;
+        assert_eq!(outcome, Err(OrderError::Refused(why.to_owned())));
+        assert_eq!(other.shown().0.seq, 0);
+    }
+}
+
+/// Until both programs are new, what the older one knows is written; then never again.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_are_written_in_the_highest_version_that_both_take() {
+    let (one, other) = (Half::new(), Half::new());
+    let version = |half: &Half| {
+        let frame = half.store.frame(half.store.journal_head().0.seq).unwrap().unwrap();
+        Frame::decode(&frame).unwrap().version
+    };
+    one.lead(2, Some(Line::new(&one.store, &other.store))).await;
+    assert_eq!(version(&one), 1, "nothing is known of the other");
+    one.store.agree_on_frames(1);
+    one.store.submit(deploy(b"one")).await.unwrap();
+    assert_eq!((version(&one), one.store.frame_version()), (1, 1));
+    one.store.agree_on_frames(2);
+    one.accept("b").await.unwrap();
+    assert_eq!((version(&one), version(&other)), (2, 2));
+    one.store.follow().await.unwrap();
+    // Both know it after a restart, before they hear of each other again.
+    for half in [one, other] {
+        let half = half.reopen();
+        assert_eq!(half.store.frame_version(), 2);
+        half.lead(3, None).await;
+        half.store.agree_on_frames(1);
+        half.accept("b").await.unwrap();
+        assert_eq!(version(&half), 2);
+    }
 }

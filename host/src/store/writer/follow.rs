@@ -10,16 +10,12 @@ use crate::{
     model::position::{Chain, Position},
     store::{
         SubmitError,
-        content::Content,
-        frame::{Frame, Op},
+        frame::{Frame, FrameError, Op},
         open::read_memory,
         replica::Replica,
-        row::{
-            Row,
-            head::{HEAD_KEY, HeadRow, TAIL_KEY, TailRow},
-        },
         rows::{ApplyError, Rows},
-        table::{NODE, PIECES, Table},
+        staging::{Installing, Span},
+        table::Table,
     },
 };
 
@@ -39,6 +35,9 @@ pub(in crate::store) struct Waiting {
 pub enum OrderError {
     #[error("{0}")]
     Refused(String),
+    /// A newer program made it, and it is of no use here.
+    #[error("{0}")]
+    Unknown(FrameError),
     /// Nothing more can be kept until the node is started again.
     #[error("{0}")]
     Closed(String),
@@ -56,17 +55,8 @@ pub(in crate::store) enum Order {
     Take { frames: Vec<(Chain, Bytes)>, shown: u64, then: Then<(Position, Chain)> },
     /// To take the last frame back, which is not shown. Answers what it was.
     Cut { then: Then<Option<Bytes>> },
-    /// To have the rows of another node instead of its own.
-    Install { rows: mpsc::Receiver<Installing>, then: Then<()> },
-}
-
-/// A part of another node's rows.
-#[derive(Debug)]
-pub enum Installing {
-    /// Rows of a table, by its number; 0 is that of pieces.
-    Rows { table: u8, rows: Vec<(Bytes, Bytes)> },
-    /// That was all.
-    Done(HeadRow),
+    /// To have the rows of another node instead of its own, and to tell first what is here.
+    Install { parts: mpsc::Receiver<Installing>, spans: oneshot::Sender<Vec<Span>>, then: Then<()> },
 }
 
 impl Order {
@@ -100,8 +90,8 @@ impl Writer {
             Order::Take { frames, shown, then } => {
                 match self.take(&frames) {
                     Ok(()) => then.send(Ok(lock(&self.journal).head())).ok(),
-                    Err(TakeError::Refused(why)) => {
-                        then.send(Err(OrderError::Refused(why))).ok();
+                    Err(TakeError::Order(why)) => {
+                        then.send(Err(why)).ok();
                         return Ok(());
                     }
                     Err(TakeError::Fatal(error)) => return Err(error),
@@ -120,8 +110,8 @@ impl Writer {
                 });
                 then.send(Ok(cut)).ok();
             }
-            Order::Install { rows, then } => {
-                let outcome = self.install(rows).await?;
+            Order::Install { parts, spans, then } => {
+                let outcome = self.install(parts, spans).await?;
                 then.send(outcome.map_err(OrderError::Refused)).ok();
             }
         }
@@ -165,27 +155,29 @@ impl Writer {
         let frames = self.new_ones(frames)?;
         let mut chain = lock(&self.journal).head().1;
         for (before, bytes) in frames {
-            let frame = Frame::decode(bytes).map_err(|error| refused(&error))?;
+            let frame = Frame::decode(bytes)?;
             let found = frame.position;
             if found.seq != position.seq + 1 || found.epoch < position.epoch {
-                return Err(TakeError::Refused(format!("frame {found} came after {position}")));
+                return Err(refused(format!("frame {found} came after {position}")));
             }
             if *before != chain {
                 let why = format!("frame {found} does not continue frame {position} as it is here");
-                return Err(TakeError::Refused(why));
+                return Err(refused(why));
             }
             // What this program does not know it does not keep: it would have to skip it later.
-            frame.ops().try_for_each(|op| op.map(drop)).map_err(|error| refused(&error))?;
+            frame.ops().try_for_each(|op| op.map(drop))?;
             (position, chain) = (found, before.next(bytes));
         }
         for (_, bytes) in frames {
-            let position = Frame::decode(bytes).map_err(|error| refused(&error))?.position;
+            let Frame { position, version, .. } = Frame::decode(bytes)?;
             let (before, chain_before) = lock(&self.journal).head();
             let chain = self.append(position, bytes).map_err(Fatal::from)?;
+            self.frames.keep(version);
             let frame = bytes.clone();
             self.waiting.push_back(Waiting { position, chain, before, chain_before, frame });
         }
         if !frames.is_empty() {
+            self.forget_staged()?;
             lock(&self.journal).sync().map_err(Fatal::from)?;
         }
         Ok(())
@@ -198,14 +190,13 @@ impl Writer {
     ) -> Result<&'f [(Chain, Bytes)], TakeError> {
         let journal = lock(&self.journal);
         while let [(_, first), rest @ ..] = frames {
-            let Position { seq, .. } =
-                Frame::decode(first).map_err(|error| refused(&error))?.position;
+            let Position { seq, .. } = Frame::decode(first)?.position;
             if seq == 0 || seq > self.position.seq {
                 break;
             }
             let before = journal.chain_at(seq - 1);
             if before.map(|before| before.next(first)) != journal.chain_at(seq) {
-                return Err(TakeError::Refused(format!("frame {seq} is another here")));
+                return Err(refused(format!("frame {seq} is another here")));
             }
             frames = rest;
         }
@@ -237,68 +228,6 @@ impl Writer {
         drop(rows);
         self.show(txn, last.0, last.1)
     }
-
-    /// Takes over another node's rows, in one transaction: until it is complete, its own are shown.
-    #[expect(clippy::await_holding_invalid_type, reason = "this thread is the one writer")]
-    async fn install(
-        &mut self,
-        mut parts: mpsc::Receiver<Installing>,
-    ) -> Result<Result<(), String>, Fatal> {
-        if self.leading.is_some() {
-            return Ok(Err("this node leads and takes no rows of another".to_owned()));
-        }
-        let db = self.db.clone();
-        let mut txn = db.begin_write()?;
-        txn.set_two_phase_commit(true);
-        txn.set_quick_repair(true);
-        for definition in Table::ALL.map(Table::definition).into_iter().chain([PIECES]) {
-            txn.delete_table(definition)?;
-            txn.open_table(definition)?;
-        }
-        let mut content = Content::default();
-        let head = loop {
-            self.counters.pulse.beat();
-            let Some(part) = parts.recv().await else {
-                txn.abort()?;
-                return Ok(Err("the other node's rows broke off".to_owned()));
-            };
-            let (number, rows) = match part {
-                Installing::Rows { table, rows } => (table, rows),
-                Installing::Done(head) => break head,
-            };
-            let definition = match (number, Table::from_number(number)) {
-                (0, _) => PIECES,
-                (_, Some(table)) => table.definition(),
-                _ => {
-                    txn.abort()?;
-                    return Ok(Err(format!("table {number} is not known to this program")));
-                }
-            };
-            let mut table = txn.open_table(definition)?;
-            for (key, value) in rows {
-                content.add(Content::of(number, &key, &value));
-                table.insert(&*key, &*value)?;
-            }
-        };
-        if content != head.content {
-            txn.abort()?;
-            let expected = head.content;
-            return Ok(Err(format!("the rows' content hash is {content}, and not {expected}")));
-        }
-        {
-            let mut node = txn.open_table(NODE)?;
-            node.insert(HEAD_KEY, head.encode().as_slice())?;
-            // The journal begins anew behind it. What is in its file continues another chain, so it counts for nothing.
-            node.insert(TAIL_KEY, TailRow::after(&head).encode().as_slice())?;
-        }
-        txn.commit()?;
-        lock(&self.journal).begin_after((head.position, head.chain));
-        self.waiting.clear();
-        (self.content, self.position) = (content, head.position);
-        self.unsettled_bytes = 0;
-        self.reload()?;
-        Ok(Ok(()))
-    }
 }
 
 fn is_of_the_catalogue(op: Op<'_>) -> bool {
@@ -308,12 +237,21 @@ fn is_of_the_catalogue(op: Op<'_>) -> bool {
 
 enum TakeError {
     /// The frames are at fault.
-    Refused(String),
+    Order(OrderError),
     Fatal(Fatal),
 }
 
-fn refused(error: &crate::store::frame::FrameError) -> TakeError {
-    TakeError::Refused(error.to_string())
+fn refused(why: String) -> TakeError {
+    TakeError::Order(OrderError::Refused(why))
+}
+
+impl From<FrameError> for TakeError {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Short => refused(error.to_string()),
+            unknown => Self::Order(OrderError::Unknown(unknown)),
+        }
+    }
 }
 
 impl From<Fatal> for TakeError {

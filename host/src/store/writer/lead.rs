@@ -43,10 +43,11 @@ impl Writer {
         if !self.confirm_waiting(releases)? {
             return Ok(());
         }
+        self.forget_staged()?;
         self.check_disk();
         let now_ms = self.clock.now_ms();
         let position = Position { epoch, seq: self.position.seq + 1 };
-        self.frame.begin(position, now_ms);
+        self.frame.begin(self.frames.next(), position, now_ms);
         self.memory.given = 0;
 
         let db = self.db.clone();
