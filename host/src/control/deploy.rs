@@ -161,7 +161,6 @@ impl Pair {
                 let reason = format!("it has not said within {PATIENCE:?} that it has it");
                 return told("late", None, Some(reason));
             }
-            self.hurry.notify_one();
             tokio::time::timeout(HURRY, ready.changed()).await.ok();
         }
     }

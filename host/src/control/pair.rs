@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 
@@ -45,8 +45,6 @@ pub struct Pair {
     /// How the other does, while there is a link.
     pub other_ready: watch::Receiver<Option<Arc<Readiness>>>,
     pub ahead: watch::Receiver<Option<Ahead>>,
-    /// Has the other node shown at once what this one shows.
-    pub hurry: Arc<Notify>,
     pub drills: Drills,
     pub rotation: Rotation,
     pub notices: Arc<Notices>,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Interval, MissedTickBehavior},
 };
 
@@ -34,8 +34,6 @@ pub struct Aside {
     pub other: Arc<watch::Sender<Option<Arc<Readiness>>>>,
     /// None before the first answer on a link.
     pub ahead: Arc<watch::Sender<Option<Ahead>>>,
-    /// A sign of life is wanted now: so that the standby shows what this node shows.
-    pub hurry: Arc<Notify>,
     pub rotation: Rotation,
 }
 
@@ -44,7 +42,6 @@ pub(super) struct Saying {
     own: watch::Receiver<Option<Arc<Readiness>>>,
     clock: Clock,
     clocks: Interval,
-    hurry: Arc<Notify>,
     next_key: watch::Receiver<Option<Fingerprint>>,
 }
 
@@ -56,8 +53,8 @@ impl Aside {
         clocks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_key = self.rotation.next();
         next_key.mark_changed();
-        let (clock, hurry) = (self.clock.clone(), self.hurry.clone());
-        Saying { own, clock, clocks, hurry, next_key }
+        let clock = self.clock.clone();
+        Saying { own, clock, clocks, next_key }
     }
 
     /// Takes in what the other has said aside, and gives the answer if there is one.
@@ -108,22 +105,21 @@ impl Aside {
 }
 
 impl Saying {
-    /// The next that is to be said; none: a sign of life. May be dropped while it waits.
-    pub async fn next(&mut self) -> Option<Said> {
+    /// The next that is to be said. May be dropped while it waits.
+    pub async fn next(&mut self) -> Said {
         loop {
             tokio::select! {
                 Ok(()) = self.own.changed() => {
                     if let Some(own) = &*self.own.borrow_and_update() {
-                        return Some(Said::Ready(Box::new(Readiness::clone(own))));
+                        return Said::Ready(Box::new(Readiness::clone(own)));
                     }
                 }
                 _ = self.clocks.tick() => {
-                    return Some(Said::WhatTime { asked_ms: self.clock.now_ms() });
+                    return Said::WhatTime { asked_ms: self.clock.now_ms() };
                 }
-                () = self.hurry.notified() => return None,
                 Ok(()) = self.next_key.changed() => {
                     if let Some(Fingerprint(key)) = *self.next_key.borrow_and_update() {
-                        return Some(Said::NewKey { key });
+                        return Said::NewKey { key };
                     }
                 }
             }

@@ -1,5 +1,7 @@
 //! What a node says on a link: who it is, signs of life, answers, and, as the primary, its frames and rows.
 
+use std::time::Duration;
+
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
@@ -18,22 +20,14 @@ use crate::{
     },
 };
 
+/// How long after its last frame a primary says that it shows.
+const QUIET: Duration = Duration::from_millis(10);
+
 impl Session {
     async fn say_beat(&self, sender: &mut LinkSender) -> Result<(), SessionError> {
         match self.beat() {
             Some(beat) => wire::say(sender, &Said::Beat(beat)).await,
             None => Ok(()),
-        }
-    }
-
-    async fn say_aside(
-        &self,
-        said: Option<Said>,
-        sender: &mut LinkSender,
-    ) -> Result<(), SessionError> {
-        match said {
-            Some(said) => wire::say(sender, &said).await,
-            None => self.say_beat(sender).await,
         }
     }
 
@@ -57,6 +51,8 @@ impl Session {
         // Of segments.
         let mut pace = feed::Pace::new(self.own.copy_rate);
         let mut aside = self.aside.saying();
+        // When it is told that the last frame shows, if no other comes that tells it.
+        let mut quiet = None;
         loop {
             let standing = posture.borrow_and_update().standing;
             let outcome = async {
@@ -99,11 +95,14 @@ impl Session {
                             self.ask_for_segment(&mut sender, &mut looked).await?;
                         }
                     }
-                    said = aside.next() => self.say_aside(said, &mut sender).await?,
+                    said = aside.next() => wire::say(&mut sender, &said).await?,
+                    () = until(quiet) => quiet = self.say_that_it_shows(&mut sender).await?,
                     part = feed.next(&self.store, &self.gate) => {
                         let part = part?;
-                        if matches!(part, feed::Part::Lost) {
-                            feed = feed::Feed::Asked;
+                        match part {
+                            feed::Part::Frame(..) => quiet = Some(Instant::now() + QUIET),
+                            feed::Part::Lost => feed = feed::Feed::Asked,
+                            feed::Part::Rows(_) => {}
                         }
                         self.give(part, standing.epoch, &mut sender).await?;
                     }
@@ -114,6 +113,19 @@ impl Session {
                 return error;
             }
         }
+    }
+
+    /// Says that the last frame shows, or when to look again.
+    async fn say_that_it_shows(
+        &self,
+        sender: &mut LinkSender,
+    ) -> Result<Option<Instant>, SessionError> {
+        if self.gate.look().shown < self.store.journal_head().0.seq {
+            // The other node does not have it yet.
+            return Ok(Some(Instant::now() + QUIET));
+        }
+        self.say_beat(sender).await?;
+        Ok(None)
     }
 
     /// Gives the other node a part of what it lacks.
@@ -225,6 +237,13 @@ impl Session {
         }
         self.notices.set(About::Rows, feed::NO_ROOM);
         Err(SessionError::NoRoom)
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
