@@ -29,7 +29,7 @@ use crate::{
     },
     store::{
         Store,
-        recover::{self as recovered, Aside, Fate, Recovered},
+        recover::{self as recovered, Apart, Fate, Recovered},
     },
 };
 
@@ -108,15 +108,15 @@ impl Quarantine {
         &self,
         why: &str,
         common: u64,
-        aside: &Aside,
+        apart: &Apart,
         more: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let folder = self.dir.join(&id);
         fs::create_dir_all(&folder)?;
         more(&folder)?;
-        let messages = &aside.messages;
-        let packed = aside.pack().map_err(io::Error::other)?;
+        let messages = &apart.messages;
+        let packed = apart.pack().map_err(io::Error::other)?;
         write(&folder.join(MESSAGES), &packed)?;
         let by_solution = recovered::by_solution(messages).into_iter();
         let report = Report {
@@ -126,8 +126,8 @@ impl Quarantine {
             common,
             last: self.store.journal_head().0,
             messages: by_solution.map(|(name, count)| (name.to_string(), count)).collect(),
-            made: aside.made.len() as u64,
-            settled: aside.is_empty(),
+            made: apart.made.len() as u64,
+            settled: apart.is_empty(),
             fates: BTreeMap::new(),
         };
         self.report(&report)?;
@@ -139,7 +139,7 @@ impl Quarantine {
             id,
             why,
             messages = messages.len(),
-            made = aside.made.len(),
+            made = apart.made.len(),
             "set aside in the quarantine; its messages go to the primary"
         );
         Ok(())
@@ -152,11 +152,11 @@ impl Quarantine {
 
     /// One frame that was not shown.
     pub(super) fn take_frame(&self, frame: &Bytes) -> io::Result<()> {
-        let aside = recovered::accepted_in(frame).map_err(io::Error::other)?;
+        let apart = recovered::accepted_in(frame).map_err(io::Error::other)?;
         let common = self.store.journal_head().0.seq;
         let why =
             "the last frame of this node was never on the other, and none of it was acknowledged";
-        self.keep(why, common, &aside, |folder| write(&folder.join(FRAME), frame))
+        self.keep(why, common, &apart, |folder| write(&folder.join(FRAME), frame))
     }
 
     /// Of the store, which is about to be replaced; after frame `common` the other node has nothing of it. Blocks.
@@ -170,8 +170,8 @@ impl Quarantine {
     fn take_accepted(&self, common: u64) -> io::Result<()> {
         let parted = self.store.parted().map_err(io::Error::other)?;
         let common = parted.unwrap_or(0).max(common);
-        let aside = self.store.accepted_after(common).map_err(io::Error::other)?;
-        let packed = aside.pack().map_err(io::Error::other)?;
+        let apart = self.store.accepted_after(common).map_err(io::Error::other)?;
+        let packed = apart.pack().map_err(io::Error::other)?;
         for report in self.list()? {
             if self.packed(&report.id)? == packed {
                 // The link broke before the other's rows were here.
@@ -179,7 +179,7 @@ impl Quarantine {
             }
         }
         let why = "this node took messages in while it did not hear the primary, and handled none";
-        self.keep(why, common, &aside, |_| Ok(()))
+        self.keep(why, common, &apart, |_| Ok(()))
     }
 
     fn take_store(&self, common: u64) -> io::Result<()> {
@@ -189,10 +189,10 @@ impl Quarantine {
             // The link broke before the other's rows were here.
             return Ok(());
         }
-        let aside = self.store.accepted_after(common).map_err(io::Error::other)?;
+        let apart = self.store.accepted_after(common).map_err(io::Error::other)?;
         let why = "both nodes were primary while they did not hear of each other; the other's rows hold now";
         let from = self.store.path().parent().unwrap_or(Path::new("."));
-        self.keep(why, common, &aside, |folder| {
+        self.keep(why, common, &apart, |folder| {
             for name in STORE {
                 fs::copy(from.join(name), folder.join(name))?;
                 fs::File::open(folder.join(name))?.sync_all()?;
@@ -247,7 +247,7 @@ impl Quarantine {
     pub fn messages(&self, id: &str) -> io::Result<Option<(Report, Vec<Recovered>)>> {
         let Some(report) = self.get(id)? else { return Ok(None) };
         let packed = self.packed(id)?;
-        Ok(Some((report, Aside::unpack(&packed).map_err(io::Error::other)?.messages)))
+        Ok(Some((report, Apart::unpack(&packed).map_err(io::Error::other)?.messages)))
     }
 
     /// Brings the messages to the primary again; says whether there is such a folder.
@@ -271,7 +271,7 @@ impl Quarantine {
     pub async fn take_in(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         while let Some(id) = self.pending()? {
             let packed = self.packed(&id)?;
-            let fates = recover(&self.store, Aside::unpack(&packed)?).await?;
+            let fates = recover(&self.store, Apart::unpack(&packed)?).await?;
             self.settle(&id, &fates)?;
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::{
         Store,
         change::recover::Recover,
         content::Content,
-        recover::{Aside, Fate},
+        recover::{Apart, Fate},
         replicate::Span,
         row::segment::SegmentKey,
     },
@@ -231,10 +231,10 @@ impl Hearing {
 
     /// As the primary: takes in what the other had accepted while the nodes were apart.
     fn take_recovered(&mut self, payload: &Bytes) -> Result<(), SessionError> {
-        let (name, aside) = wire::read_recovered(payload)?;
+        let (name, apart) = wire::read_recovered(payload)?;
         let store = self.session.store.clone();
         self.recovering.spawn(async move {
-            match recover(&store, aside).await {
+            match recover(&store, apart).await {
                 Ok(fates) => Some((name, fates)),
                 Err(error) => {
                     // It is brought again on the next link.
@@ -257,7 +257,7 @@ fn made_later(epoch: u64) -> SessionError {
 /// Takes messages in that the other node had accepted, each once, and says what became of them; and what it had made.
 pub async fn recover(
     store: &Store,
-    Aside { messages, made }: Aside,
+    Apart { messages, made }: Apart,
 ) -> Result<Vec<Fate>, Box<dyn std::error::Error + Send + Sync>> {
     let reader = store.clone();
     let (messages, unknown) = tokio::task::spawn_blocking(move || {

@@ -9,7 +9,7 @@ use crate::{
     model::{pair::talk::Said, position::Chain},
     net::link::LinkSender,
     store::{
-        recover::Aside,
+        recover::Apart,
         replicate::{Installing, Span},
         row::Row,
         row::head::HeadRow,
@@ -135,12 +135,12 @@ pub async fn recovered(
     Ok(sender.send(RECOVERED, &[&[length], name, messages]).await?)
 }
 
-pub fn read_recovered(payload: &[u8]) -> Result<(String, Aside), SessionError> {
+pub fn read_recovered(payload: &[u8]) -> Result<(String, Apart), SessionError> {
     let read = || {
         let (&length, rest) = payload.split_first()?;
         let (name, messages) = rest.split_at_checked(usize::from(length))?;
-        let aside = Aside::unpack(messages).ok()?;
-        Some((String::from_utf8_lossy(name).into_owned(), aside))
+        let apart = Apart::unpack(messages).ok()?;
+        Some((String::from_utf8_lossy(name).into_owned(), apart))
     };
     read().ok_or_else(|| SessionError::Unfit("recovered messages cannot be read".to_owned()))
 }

@@ -46,7 +46,7 @@ pub struct Made {
 
 /// What one node has and the other may not have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Aside {
+pub struct Apart {
     pub messages: Vec<Recovered>,
     /// Of these messages, and of those that both have.
     pub made: Vec<Made>,
@@ -79,7 +79,7 @@ impl Fate {
     }
 }
 
-/// [`Aside`] as bytes: in files and between nodes.
+/// [`Apart`] as bytes: in files and between nodes.
 #[derive(Serialize, Deserialize)]
 struct Packed {
     messages: Vec<PackedMessage>,
@@ -109,7 +109,7 @@ pub enum PackError {
     Row(#[from] super::row::RowError),
 }
 
-impl Aside {
+impl Apart {
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.made.is_empty()
     }
@@ -149,7 +149,7 @@ impl Aside {
 }
 
 /// Messages from outside that a frame takes in, and effects that were made by then.
-pub fn accepted_in(frame: &Bytes) -> Result<Aside, FrameError> {
+pub fn accepted_in(frame: &Bytes) -> Result<Apart, FrameError> {
     let (mut messages, mut made) = (Vec::new(), Vec::new());
     let mut keys = BTreeMap::new();
     for op in Frame::decode(frame)?.ops() {
@@ -164,7 +164,7 @@ pub fn accepted_in(frame: &Bytes) -> Result<Aside, FrameError> {
             _ => {}
         }
     }
-    Ok(Aside { messages: from_outside(messages, &mut keys), made })
+    Ok(Apart { messages: from_outside(messages, &mut keys), made })
 }
 
 fn note_key(keys: &mut BTreeMap<MessageId, (OnceKey, DedupeRow)>, key: &[u8], value: &[u8]) {
@@ -195,7 +195,7 @@ fn from_outside(
 impl Store {
     /// Messages from outside that were accepted in frames after `seq`, wherever they are now, and all effects that were
     /// made and are not in the archive. Blocks.
-    pub fn accepted_after(&self, seq: u64) -> Result<Aside, ReadError> {
+    pub fn accepted_after(&self, seq: u64) -> Result<Apart, ReadError> {
         let snapshot = self.read()?;
         let mut messages = Vec::new();
         for record in snapshot.records(&Wanted::default())? {
@@ -214,7 +214,7 @@ impl Store {
             note_made(&mut made, key, value);
             Ok(true)
         })?;
-        Ok(Aside { messages: from_outside(messages, &mut keys), made })
+        Ok(Apart { messages: from_outside(messages, &mut keys), made })
     }
 
     /// Up to which frame another primary made what is here, if the last epochs are this node's own. What follows is in

@@ -1,6 +1,11 @@
 //! A node's process dies, or both do.
 
-use tandem_tests::{PairUnderTest, Side, Third, Traffic, wait_until};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use tandem_tests::{DEADLINE, PairUnderTest, Request, Side, Third, Traffic, wait_until};
 
 use crate::TANDEM;
 
@@ -90,5 +95,36 @@ fn both_die_and_return(mut pair: PairUnderTest) {
             traffic.wait_durability(2);
         });
     }
+    traffic.audit(&pair);
+}
+
+/// Either dies in the middle of an exchange of roles, at whatever point that has come to.
+#[test]
+fn who_dies_in_the_middle_of_a_switchover_is_missed_by_nobody() {
+    let mut pair = TANDEM.pair().third(Third::Server).lines("failback = \"manual\"").start();
+    let traffic = Traffic::to(&pair);
+    traffic.during(|| {
+        for round in 0..12 {
+            let primary = pair.wait_in_sync();
+            traffic.wait_durability(2);
+            let victim = if round % 2 == 0 { primary } else { primary.other() };
+            let (ask, address) =
+                (Request::post("/api/v1/pair/switchover", ""), pair.node(primary).address);
+            let asked = thread::spawn(move || ask.send_within(address, DEADLINE).ok());
+            // Nothing, the stages stopping, the record changing, the other beginning: all within some 30 ms.
+            let moment = Duration::from_millis(round * 3);
+            let began = Instant::now();
+            while began.elapsed() < moment {
+                thread::yield_now();
+            }
+            pair.node_mut(victim).kill9();
+            pair.wait_primary(victim.other());
+            traffic.wait_more(20);
+            pair.node_mut(victim).launch();
+            pair.wait_in_sync();
+            asked.join().unwrap();
+        }
+    });
+    traffic.assert_fenced();
     traffic.audit(&pair);
 }
