@@ -241,12 +241,22 @@ pub(super) async fn switch_over(State(house): Shared) -> Result<Json<wire::Switc
     let began = Instant::now();
     let mut view = pair.view.clone();
     pair.events.send(Event::Switchover).await.map_err(|_| refuse("this node is stopping"))?;
-    let changed = view.wait_for(|view| {
+    let mut has_begun = false;
+    let ended = view.wait_for(|view| {
+        if let Phase::Primary(leading) = &view.state.phase {
+            let is_under_way = leading.handover != Handover::No;
+            has_begun |= is_under_way;
+            // Or it was given up.
+            return (has_begun && !is_under_way) || leading.sync != Sync::Both;
+        }
         let peer = view.state.peer.as_ref();
         view.state.role() == Role::Standby
             && peer.is_some_and(|peer| peer.standing.role == Role::Primary)
     });
-    match tokio::time::timeout(PATIENCE, changed).await {
+    match tokio::time::timeout(PATIENCE, ended).await {
+        Ok(Ok(view)) if view.state.role() == Role::Primary => {
+            Err(refuse("the other node went away, so this one stays primary"))
+        }
         Ok(Ok(view)) => Ok(Json(wire::Switched {
             epoch: view.standing().epoch,
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
