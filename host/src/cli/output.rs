@@ -100,8 +100,8 @@ impl Style {
         match word {
             "done" | "delivered" | "running" => Self::Good,
             "retry" | "scheduled" | "pending" | "paused" | "warn" | "waiting" => Self::Warn,
-            "dead" | "rejected" | "failed" | "trapped" | "timed-out" | "out-of-memory"
-            | "unavailable" | "error" => Self::Bad,
+            "dead" | "unknown" | "rejected" | "failed" | "trapped" | "timed-out"
+            | "out-of-memory" | "unavailable" | "error" => Self::Bad,
             "debug" => Self::Faint,
             _ => Self::Plain,
         }

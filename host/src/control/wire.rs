@@ -289,7 +289,7 @@ pub struct Delivery {
     pub method: String,
     pub url: String,
     pub idempotency_key: String,
-    /// `pending`, `delivered` or `dead`.
+    /// `pending`, `delivered`, `dead`, or `unknown`: it may have been made, and is not made again.
     pub status: String,
     /// Why it is dead.
     pub reason: Option<String>,

@@ -192,6 +192,7 @@ fn standing(delivery: &Delivery, message: &Message, output: Output) -> String {
             "{why}; again: tandem messages retry {} --delivery {}",
             message.summary.id, delivery.index
         ),
+        "unknown" => "; it may have been made, and is not made again: ask the receiver".to_owned(),
         _ => String::new(),
     };
     format!(
