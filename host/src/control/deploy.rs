@@ -22,8 +22,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A standby that is not there for so long is away. A link may be made anew meanwhile.
 const AWAY: Duration = Duration::from_secs(2);
-/// Between two signs of life while somebody waits.
-const HURRY: Duration = Duration::from_millis(250);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What is waited for on the standby.
 struct Wanted {
@@ -161,7 +161,7 @@ impl Pair {
                 let reason = format!("it has not said within {PATIENCE:?} that it has it");
                 return told("late", None, Some(reason));
             }
-            tokio::time::timeout(HURRY, ready.changed()).await.ok();
+            tokio::time::timeout(LOOK, ready.changed()).await.ok();
         }
     }
 }

@@ -107,6 +107,22 @@ fn a_wrong_address_of_the_other_node_is_told() {
     assert_eq!(pair.primaries(), [Side::Main]);
 }
 
+/// Two ways to the other node, for example a second network: one that works is enough.
+#[test]
+fn one_of_several_addresses_of_the_other_node_is_enough() {
+    let mut pair = TANDEM.pair().start();
+    let nobody = Port::reserve();
+    for side in Side::BOTH {
+        let other = pair.link(side.other()).to_owned();
+        pair.node_mut(side).kill9();
+        pair.configure(side, &format!("peer = [\"{}\", \"{other}\"]", nobody.address));
+    }
+    for side in Side::BOTH {
+        pair.node_mut(side).launch();
+    }
+    pair.wait_in_sync();
+}
+
 fn copy_all(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
