@@ -123,6 +123,8 @@ impl Stage {
             let nap = if may_begin { NAP } else { BETWEEN_LOOKS };
             let wait = self.queue.sleep(now_ms).filter(|_| may_begin).unwrap_or(nap).min(nap);
             tokio::select! {
+                biased;
+                _ = stop.wait_for(|&stop| stop) => break,
                 Some(done) = self.attempts.join_next() => self.take_back(done),
                 Some(key) = self.answers.recv() => {
                     self.queue.answered(key);
@@ -132,7 +134,6 @@ impl Stage {
                 }
                 () = wake.notified() => self.more = true,
                 () = tokio::time::sleep(wait) => {}
-                _ = stop.wait_for(|&stop| stop) => break,
             }
         }
         self.answers.close();

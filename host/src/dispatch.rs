@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     contract::handler::Loader,
+    machine,
     model::clock::Clock,
     store::{Store, row::SolutionNo},
     tasks::Tasks,
@@ -95,22 +96,23 @@ impl Dispatch {
     async fn run(self: Arc<Self>, store: Store, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
-                solutions = store.signals().ready.wait() => {
-                    for no in solutions {
-                        self.wake(no);
-                    }
-                }
+                biased;
+                _ = stop.wait_for(|&stop| stop) => break,
                 () = self.shared.alarms.wait(self.shared.clock.now_ms()) => {
                     for no in self.shared.alarms.take_due(self.shared.clock.now_ms()) {
                         self.wake(no);
                     }
                 }
-                _ = stop.wait_for(|&stop| stop) => break,
+                solutions = store.signals().ready.wait() => {
+                    for no in solutions {
+                        self.wake(no);
+                    }
+                }
             }
         }
         let workers = self.workers.clone();
         // Handlers that run are given the time to finish; what they did is settled.
-        tokio::task::spawn_blocking(move || {
+        machine::blocking(move || {
             workers.stop();
             self.lanes
                 .lock()
@@ -118,8 +120,7 @@ impl Dispatch {
                 .values()
                 .for_each(|l| l.end());
         })
-        .await
-        .ok();
+        .await;
     }
 
     /// Why a solution handles nothing on this node although messages wait, if so.

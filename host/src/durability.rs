@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     model::position::{Durability, Position},
-    store::replica::{Overtaken, Replica},
+    store::replica::{Overtaken, Pulse, Replica, Waiting},
 };
 
 /// Frames kept in memory for a standby that is almost there; one that lags reads the journal.
@@ -56,7 +56,7 @@ struct State {
 pub struct Gate {
     state: Mutex<State>,
     /// For the writer.
-    changed: Condvar,
+    changed: Notify,
     /// For who sends frames.
     pub offered: Notify,
     /// For who decides what is needed.
@@ -84,10 +84,31 @@ impl Default for Gate {
         };
         Self {
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            changed: Notify::new(),
             offered: Notify::new(),
             heard: Notify::new(),
         }
+    }
+}
+
+impl State {
+    /// What becomes of the frame; none while it has to wait.
+    fn look_at(&mut self, position: Position) -> Option<Result<Durability, Overtaken>> {
+        let there = self.peer_has >= position.seq && self.epoch >= position.epoch;
+        let durability = match self.needs {
+            Needs::Never => Err(Overtaken),
+            Needs::Both | Needs::One if there => Ok(Durability::Two),
+            Needs::One => Ok(Durability::One),
+            Needs::Both => {
+                self.waiting_since.get_or_insert_with(Instant::now);
+                return None;
+            }
+        };
+        self.waiting_since = None;
+        if durability.is_ok() {
+            self.shown = position.seq;
+        }
+        Some(durability)
     }
 }
 
@@ -107,7 +128,7 @@ impl Gate {
 
     pub fn need(&self, needs: Needs) {
         self.state().needs = needs;
-        self.changed.notify_all();
+        self.changed.notify_one();
     }
 
     /// The other node has all frames up to `seq` on disk.
@@ -116,7 +137,7 @@ impl Gate {
         if state.epoch == epoch && state.peer_has < seq {
             state.peer_has = seq;
             drop(state);
-            self.changed.notify_all();
+            self.changed.notify_one();
             self.heard.notify_one();
         }
     }
@@ -157,35 +178,26 @@ impl Replica for Gate {
         self.offered.notify_one();
     }
 
-    fn wait(&self, position: Position, here: &dyn Fn()) -> Result<Durability, Overtaken> {
-        let mut state = self.state();
-        let durability = loop {
-            let there = state.peer_has >= position.seq && state.epoch >= position.epoch;
-            match state.needs {
-                Needs::Never => break Err(Overtaken),
-                Needs::Both | Needs::One if there => break Ok(Durability::Two),
-                Needs::One => break Ok(Durability::One),
-                Needs::Both => {}
+    fn wait<'a>(&'a self, position: Position, here: &'a Pulse) -> Waiting<'a> {
+        Box::pin(async move {
+            loop {
+                let changed = self.changed.notified();
+                if let Some(durability) = self.state().look_at(position) {
+                    return durability;
+                }
+                here.beat();
+                // If nothing has changed, it is looked at once more.
+                tokio::time::timeout(HERE, changed).await.ok();
             }
-            if state.waiting_since.is_none() {
-                state.waiting_since = Some(Instant::now());
-            }
-            here();
-            let (waited, _) =
-                self.changed.wait_timeout(state, HERE).unwrap_or_else(PoisonError::into_inner);
-            state = waited;
-        };
-        state.waiting_since = None;
-        if durability.is_ok() {
-            state.shown = position.seq;
-        }
-        durability
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, thread};
+    use std::sync::Arc;
+
+    use tokio::task::{JoinSet, yield_now};
 
     use super::*;
 
@@ -193,32 +205,36 @@ mod tests {
         Position { epoch: 2, seq }
     }
 
-    fn waiting(gate: &Arc<Gate>, seq: u64) -> thread::JoinHandle<Result<Durability, Overtaken>> {
+    type Waits = JoinSet<Result<Durability, Overtaken>>;
+
+    fn wait(waits: &mut Waits, gate: &Arc<Gate>, seq: u64) {
         let gate = gate.clone();
-        thread::spawn(move || gate.wait(at(seq), &|| {}))
+        waits.spawn(async move { gate.wait(at(seq), &Pulse::default()).await });
     }
 
-    #[test]
-    fn a_frame_waits_for_what_it_needs() {
-        let gate = Arc::new(Gate::default());
-        assert_eq!(gate.wait(at(1), &|| {}), Err(Overtaken), "nobody leads yet");
+    #[tokio::test]
+    async fn a_frame_waits_for_what_it_needs() {
+        let (gate, pulse) = (Arc::new(Gate::default()), Pulse::default());
+        assert_eq!(gate.wait(at(1), &pulse).await, Err(Overtaken), "nobody leads yet");
         gate.begin(2, 6);
         gate.need(Needs::One);
-        assert_eq!(gate.wait(at(7), &|| {}), Ok(Durability::One));
+        assert_eq!(gate.wait(at(7), &pulse).await, Ok(Durability::One));
         gate.need(Needs::Both);
-        let writer = waiting(&gate, 8);
+        let mut waits = Waits::new();
+        wait(&mut waits, &gate, 8);
         while gate.look().waiting_since.is_none() {
-            thread::yield_now();
+            yield_now().await;
         }
         gate.has(1, 8);
         gate.has(2, 7);
-        assert!(!writer.is_finished(), "of another epoch, and of an earlier frame");
+        yield_now().await;
+        assert!(waits.try_join_next().is_none(), "of another epoch, and of an earlier frame");
         gate.has(2, 8);
-        assert_eq!(writer.join().unwrap(), Ok(Durability::Two));
+        assert_eq!(waits.join_next().await.unwrap().unwrap(), Ok(Durability::Two));
         assert_eq!((gate.look().shown, gate.look().waiting_since), (8, None));
-        let writer = waiting(&gate, 9);
+        wait(&mut waits, &gate, 9);
         gate.need(Needs::Never);
-        assert_eq!(writer.join().unwrap(), Err(Overtaken));
+        assert_eq!(waits.join_next().await.unwrap().unwrap(), Err(Overtaken));
         assert_eq!(gate.look().shown, 8);
     }
 

@@ -13,25 +13,15 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::machine::awake;
 
 /// Signs of life that are remembered until they are answered.
 const UNANSWERED_MAX: usize = 256;
-
-/// Time that goes on also while the machine sleeps.
-fn awake() -> Duration {
-    #[cfg(target_os = "linux")]
-    let clock = ClockId::Boottime;
-    #[cfg(not(target_os = "linux"))]
-    let clock = ClockId::Monotonic;
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
-}
 
 /// See the module.
 #[derive(Debug)]
 pub struct Lease {
     state: Mutex<State>,
-    now: fn() -> Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -58,7 +48,7 @@ struct State {
 impl Lease {
     pub fn new(ttl: Duration) -> Self {
         // It may have left them to the other just before it was started anew.
-        Self { state: Mutex::new(State::new(ttl, awake())), now: awake }
+        Self { state: Mutex::new(State::new(ttl, awake())) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,12 +64,12 @@ impl Lease {
 
     /// A sign of life goes out: its number, and that of the last one heard.
     pub fn say(&self) -> (u64, u64) {
-        self.state().say((self.now)())
+        self.state().say(awake())
     }
 
     /// One came: its number, and that of the one it answers.
     pub fn hear(&self, number: u64, answers: u64) {
-        self.state().hear(number, answers, (self.now)());
+        self.state().hear(number, answers, awake());
     }
 
     /// Whether it is recorded that no other node can be primary.
@@ -94,12 +84,12 @@ impl Lease {
 
     /// Whether a request may begin.
     pub fn may_begin(&self) -> bool {
-        self.state().may_begin((self.now)())
+        self.state().may_begin(awake())
     }
 
     /// How long what the other may be making is left alone.
     pub fn rest(&self) -> Duration {
-        self.state().repeats_from.saturating_sub((self.now)())
+        self.state().repeats_from.saturating_sub(awake())
     }
 }
 

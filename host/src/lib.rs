@@ -25,5 +25,6 @@ pub mod contract;
 pub mod net;
 pub mod durability;
 pub mod lease;
+pub mod machine;
 pub mod tasks;
 pub mod model;

@@ -2,13 +2,19 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 
 use crate::{
     control::{self, House},
     ingress::webhook::{self, Webhooks},
+    machine::Listener,
     model::clock::Clock,
-    net::{http_client, http_server, keys::PairFolder, listen_file},
+    net::{
+        http_client::{self, Client},
+        http_server,
+        keys::PairFolder,
+        listen_file,
+    },
     runtime::{self, Engine},
     store::{self, Store},
     tasks::Tasks,
@@ -49,6 +55,24 @@ pub enum NodeError {
     StoreFailed(String),
 }
 
+/// What a node is made with and does not make again while it runs; simulated nodes share it.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub clock: Clock,
+    pub engine: Engine,
+    pub client: Client,
+}
+
+impl Parts {
+    pub fn new(config: &Config) -> Result<Self, NodeError> {
+        Ok(Self {
+            clock: Clock::system(),
+            engine: Engine::new(&runtime_config(config))?,
+            client: Client::new(&http_client::Config::default()),
+        })
+    }
+}
+
 /// A node that runs.
 #[derive(Debug)]
 pub struct Node {
@@ -64,12 +88,16 @@ pub struct Node {
 impl Node {
     /// Opens the store, starts every stage, and listens.
     pub async fn start(config: &Config) -> Result<Self, NodeError> {
-        let clock = Clock::system();
+        Self::start_with(Parts::new(config)?, config).await
+    }
+
+    /// The same, with parts that are there already.
+    pub async fn start_with(parts: Parts, config: &Config) -> Result<Self, NodeError> {
+        let Parts { clock, engine, client } = parts;
         let tasks = Tasks::default();
         let dir = &config.data_dir;
         let store = Store::open(&store_config(config), clock.clone())?;
-        let engine = Engine::new(&runtime_config(config))?;
-        let listener = TcpListener::bind(config.listen)
+        let listener = Listener::bind(config.listen)
             .await
             .and_then(|listener| Ok((listener.local_addr()?, listener)))
             .map_err(|source| NodeError::Listen { address: config.listen, source });
@@ -80,7 +108,6 @@ impl Node {
             body_timeout: config.ingress.body_timeout,
         };
         let webhooks = Webhooks::new(&webhooks, store.clone(), clock.clone());
-        let client = http_client::Client::new(&http_client::Config::default());
         let stages = Stages::new(config, store.clone(), engine.clone(), client, clock.clone());
         let (dispatch, dispatches) = watch::channel(None);
         let mut term = None;
@@ -131,6 +158,7 @@ impl Node {
     /// Runs until `stop` turns true or the store fails, then stops in order.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), NodeError> {
         let outcome = tokio::select! {
+            biased;
             _ = stop.wait_for(|&stop| stop) => Ok(()),
             why = self.store.failed() => Err(NodeError::StoreFailed(why)),
         };

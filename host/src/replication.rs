@@ -178,6 +178,7 @@ impl Session {
         let speaking = self.clone().speak(sender, said, introduced, (wanted, held));
         let receiving = self.receive(receiver, say, introduce, (want, hold));
         tokio::select! {
+            biased;
             error = speaking => error,
             error = receiving => error,
         }

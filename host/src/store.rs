@@ -13,14 +13,16 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use crate::model::position::{Durability, Position};
+use crate::{
+    machine,
+    model::position::{Durability, Position},
+};
 
 pub mod archive;
 pub mod catalogue;
 pub mod change;
 pub mod content;
 pub mod counts;
-pub mod disk;
 pub mod frame;
 pub mod open;
 mod journal;
@@ -183,7 +185,7 @@ impl Store {
 
     /// Bytes free on the disk it is on.
     pub fn disk_free_bytes(&self) -> Option<u64> {
-        disk::free_bytes(&self.0.path)
+        machine::free_bytes(&self.0.path)
     }
 }
 

@@ -19,6 +19,7 @@ use self::{
     tally::Tally,
 };
 use crate::{
+    machine,
     model::{clock::Clock, message::MessageId},
     store::{
         ReadError, Store, SubmitError,
@@ -71,9 +72,10 @@ enum UpkeepError {
 pub async fn run(config: Config, store: Store, clock: Clock, mut stop: watch::Receiver<bool>) {
     let mut upkeep = Upkeep::new(config, store, clock);
     tokio::select! {
-        () = upkeep.work() => {}
+        biased;
         // Between any two steps: what is left is done after the next start.
         _ = stop.wait_for(|&stop| stop) => {}
+        () = upkeep.work() => {}
     }
 }
 
@@ -122,7 +124,7 @@ impl Upkeep {
         }
         let snapshot = self.store.read()?;
         let began = Instant::now();
-        tokio::task::block_in_place(|| self.tally.look(&snapshot))?;
+        machine::in_place(|| self.tally.look(&snapshot))?;
         let look = began.elapsed();
         drop(snapshot);
         if self.retained.is_none_or(|at| at.elapsed() > RETENTION_PAUSE) {
@@ -141,7 +143,7 @@ impl Upkeep {
     }
 
     async fn move_into_segment(&mut self, next: &Move) -> Result<(), UpkeepError> {
-        let Some(packed) = tokio::task::block_in_place(|| pack(&self.store, next))? else {
+        let Some(packed) = machine::in_place(|| pack(&self.store, next))? else {
             self.tally.moved(next);
             return Ok(());
         };

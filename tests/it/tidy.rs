@@ -9,7 +9,7 @@ use std::{
 /// The floors of `docs/architecture.md`, from the ground up. Who shares a floor does not import the other.
 const FLOORS: [&[&str]; 8] = [
     &["model"],
-    &["contract", "tasks", "metrics"],
+    &["contract", "machine", "tasks", "metrics"],
     &["store", "net"],
     &["runtime", "durability", "lease", "witness"],
     &["ingress", "dispatch", "delivery", "replication", "takeover", "upkeep"],

@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 
 use crate::{
     contract::manifest::{Manifest, parse},
+    machine::Listener,
     net::listen_file,
     node::{Config, Node},
     runtime::{self, ComponentFault, Engine},
@@ -66,7 +67,7 @@ pub async fn run_witness(
 ) -> Result<(), Failure> {
     let failed = |message: String| Failure::failed("witness", message);
     let register = Register::open(dir, PAIRS_MAX).map_err(|e| failed(e.to_string()))?;
-    let bound = TcpListener::bind(listen).await;
+    let bound = Listener::bind(listen).await;
     let (address, listener) =
         bound.and_then(|listener| Ok((listener.local_addr()?, listener))).map_err(|e| {
             failed(format!(

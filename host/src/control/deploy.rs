@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{Body, Shared, lines, pair::Pair, wire};
 use crate::{
     contract::manifest::{Manifest, parse},
+    machine,
     model::{
         name::{Digest, Name},
         pair::{Role, ready::Prepared},
@@ -52,14 +53,13 @@ pub(super) async fn deploy(
     let digest = Digest::of(&component);
     // Checking and compiling take a core for as long as they take: not on a thread that serves others.
     let (engine, bytes, compiled) = (house.engine.clone(), component.clone(), manifest.clone());
-    let checked = tokio::task::spawn_blocking(move || {
+    let checked = machine::blocking(move || {
         let checked =
             engine.check(&compiled, &bytes).map_err(|faults| lines(faults.iter().map(explain)))?;
         engine.load(digest, &bytes, &compiled).map_err(|error| error.to_string())?;
         Ok(checked)
     });
-    let checked = checked.await.map_err(|error| Problem::internal(error.to_string()))?;
-    let checked = checked.map_err(refused)?;
+    let checked = checked.await.map_err(refused)?;
     let Manifest { name, version, .. } = manifest;
     let change = Deploy { name: name.clone(), manifest: body.manifest, component, digest };
     let deployed = house.store.submit(change).await?.answer;

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{Body, Shared, drill::Drills, wire};
 use crate::{
+    machine,
     model::pair::{
         InSync, Role,
         ready::{Ahead, Lack, Prepared, Readiness, What},
@@ -323,8 +324,7 @@ pub(super) async fn rotate(State(house): Shared) -> Result<Json<wire::Rotated>, 
     let (mut own, mut seen) = (pair.rotation.own(), pair.seen.clone());
     let before = own.borrow_and_update().fingerprint();
     let rotation = pair.rotation.clone();
-    let begun = tokio::task::spawn_blocking(move || rotation.begin()).await;
-    let begun = begun.map_err(|error| Problem::internal(error.to_string()))?;
+    let begun = machine::blocking(move || rotation.begin()).await;
     let key = begun.map_err(|error| Problem::internal(error.to_string()))?;
     let adopted = own.wait_for(|own| own.fingerprint() == key);
     if tokio::time::timeout(PATIENCE, adopted).await.is_err() {

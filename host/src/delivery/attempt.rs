@@ -17,6 +17,7 @@ use crate::{
         handler::Request,
         manifest::{Class, Delivery},
     },
+    machine,
     model::{
         clock::{Clock, UnixMs},
         limits::ANSWER_BYTES_KEPT,
@@ -169,7 +170,7 @@ impl Attempt {
         delivery: &Delivery,
     ) -> (DeliverNext, Next) {
         let now_ms = self.shared.clock.now_ms();
-        match decide(result, attempts, delivery, now_ms, rand::random()) {
+        match decide(result, attempts, delivery, now_ms, machine::chance()) {
             Decision::Delivered => (DeliverNext::Delivered, Next::Over),
             Decision::TryAgain { at, .. } => {
                 (DeliverNext::Again { due_ms: at }, Next::Again { due_ms: at })

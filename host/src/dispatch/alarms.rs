@@ -47,6 +47,7 @@ impl Alarms {
         let Some(first) = first else { return self.changed.notified().await };
         let sleep = Duration::from_millis(first.saturating_sub(now_ms)).min(NAP);
         tokio::select! {
+            biased;
             () = tokio::time::sleep(sleep) => {}
             () = self.changed.notified() => {}
         }

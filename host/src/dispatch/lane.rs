@@ -15,10 +15,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     alarms::Alarms,
@@ -35,6 +35,7 @@ use crate::{
         handler::{Effects, Handled, Handler, Loader, Publication},
         manifest::Manifest,
     },
+    machine,
     model::{clock::Clock, outcome::Outcome},
     store::{
         Catalogue, ReadError, Store,
@@ -497,7 +498,7 @@ impl Lane {
             attempts: waiting.attempts + 1,
             retry,
             now_ms,
-            jitter: rand::random(),
+            jitter: machine::chance(),
         });
         if counts {
             let breaker = sequenced.breaker.get_or_insert_default();

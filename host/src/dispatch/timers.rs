@@ -27,9 +27,10 @@ pub(super) async fn run(store: Store, clock: Clock, mut stop: watch::Receiver<bo
             }
         };
         tokio::select! {
+            biased;
+            _ = stop.wait_for(|&stop| stop) => return,
             () = tokio::time::sleep(wait) => {}
             () = store.signals().timers.notified() => {}
-            _ = stop.wait_for(|&stop| stop) => return,
         }
     }
 }

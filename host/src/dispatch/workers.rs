@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::machine;
+
 /// A run may keep its place this long.
 const LONG_RUN: Duration = Duration::from_millis(30);
 /// How often runs are looked at.
@@ -63,15 +65,32 @@ impl<R: Run> Workers<R> {
             changed: Condvar::new(),
         });
         let watched = Arc::downgrade(&workers);
-        spawn("worker-watch", move || watch(&watched));
+        if !machine::is_simulated() {
+            spawn("worker-watch", move || watch(&watched));
+        }
         workers
     }
 
     /// Runs it when there is a place for it. The caller sees to it that it is not queued twice.
     pub fn submit(self: &Arc<Self>, runnable: Arc<R>) {
+        if machine::is_simulated() {
+            return self.run_soon(runnable);
+        }
         let mut state = self.lock();
         state.queue.push_back(runnable);
         self.wake_one(&mut state);
+    }
+
+    /// On the one thread of a simulation, after what runs now.
+    fn run_soon(self: &Arc<Self>, runnable: Arc<R>) {
+        let workers = Arc::downgrade(self);
+        machine::start(async move {
+            if let Some(workers) = workers.upgrade()
+                && !workers.lock().stopping
+            {
+                runnable.run();
+            }
+        });
     }
 
     /// Takes nothing more from the queue and waits until what runs has ended.

@@ -20,6 +20,8 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(Arc<AtomicU64>),
+    /// What it showed at that moment, and goes on from.
+    From(Arc<AtomicU64>, tokio::time::Instant),
 }
 
 impl Clock {
@@ -33,6 +35,11 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicU64::new(now))))
     }
 
+    /// A clock that shows `now`, goes as the runtime's time goes, and can be moved; clones share the hands.
+    pub fn running(now: UnixMs) -> Self {
+        Self(Source::From(Arc::new(AtomicU64::new(now)), tokio::time::Instant::now()))
+    }
+
     pub fn now_ms(&self) -> UnixMs {
         match &self.0 {
             #[expect(
@@ -43,12 +50,16 @@ impl Clock {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             Source::Manual(now) => now.load(Ordering::SeqCst),
+            Source::From(then, since) => {
+                let passed = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                then.load(Ordering::SeqCst).saturating_add(passed)
+            }
         }
     }
 
-    /// Moves a manual clock forward; the machine's clock moves by itself.
+    /// Moves a clock forward that is not the machine's; the machine's clock moves by itself.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(now) = &self.0 {
+        if let Source::Manual(now) | Source::From(now, _) = &self.0 {
             now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
         }
     }

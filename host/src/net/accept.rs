@@ -2,10 +2,10 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream};
+use crate::machine::{Listener, Stream};
 
 /// The next connection. May be dropped while it waits; none is lost.
-pub(super) async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+pub(super) async fn next(listener: &Listener) -> (Stream, SocketAddr) {
     let mut wait = Duration::from_millis(10);
     loop {
         match listener.accept().await {

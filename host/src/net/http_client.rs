@@ -11,13 +11,14 @@ use hyper::{
 };
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
+    client::legacy::Client as Pool,
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use tokio::time::Instant;
 
 pub use self::call_error::CallError;
+use crate::machine::Connector;
 
 mod call_error;
 
@@ -57,7 +58,7 @@ impl Default for Config {
 /// One pool of connections; clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool<HttpsConnector<Connector>, Full<Bytes>>,
     /// Why no certificate can be checked.
     no_roots: Option<Arc<str>>,
     drain_bytes: usize,
@@ -81,10 +82,7 @@ impl Client {
             Ok(tls) => (tls, None),
             Err(reason) => (trusting_nobody(), Some(reason.into())),
         };
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(config.connect_timeout));
+        let http = Connector::new(config.connect_timeout);
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.idle_timeout)

@@ -9,12 +9,12 @@ use hyper::{
     service::Service,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
 use self::{connection::Connection, guests::Guests, phase::Phases};
+use crate::machine::{Listener, Stream};
 
 mod connection;
 mod guests;
@@ -65,7 +65,7 @@ pub struct Drained {
 ///
 /// What a service does for one request must not panic; if it does, only that connection is lost.
 pub async fn serve<S, B>(
-    listener: TcpListener,
+    listener: Listener,
     service: S,
     mut shutdown: watch::Receiver<bool>,
     config: Config,
@@ -121,12 +121,12 @@ fn protocol(config: &Config) -> http1::Builder {
 
 /// The next connection, once there is a place for it.
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     places: &Arc<Semaphore>,
     guests: &mut Guests,
-) -> (TcpStream, OwnedSemaphorePermit) {
+) -> (Stream, OwnedSemaphorePermit) {
     let (stream, _) = super::accept::next(listener).await;
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.set_nodelay() {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     (stream, place(places, guests).await)

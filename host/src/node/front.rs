@@ -152,6 +152,7 @@ impl Front {
                     return Err(no_standby("it was not kept; send it again"));
                 }
                 return tokio::select! {
+                    biased;
                     answer = self.here(request) => Ok(answer),
                     () = waits_too_long(view) => Err(no_standby(
                         "whether what was asked is done then is not known: ask again, messages with an idempotency key",
@@ -187,6 +188,7 @@ impl Front {
             }
             let changed = async {
                 tokio::select! {
+                    biased;
                     _ = view.changed() => {}
                     _ = seen.changed() => {}
                     _ = serving.changed() => {}
@@ -261,6 +263,7 @@ impl Front {
             Passed::NotReached { request, why }
         };
         let answered = tokio::select! {
+            biased;
             answered = tokio::time::timeout(ANSWER, self.pool.request(sent)) => answered,
             () = gone => {
                 let why = "is primary no more".to_owned();

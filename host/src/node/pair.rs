@@ -399,9 +399,10 @@ async fn take_in(
             tracing::warn!(%error, "what was set aside cannot be taken in now");
         }
         tokio::select! {
+            biased;
+            _ = stop.wait_for(|&stop| stop) => return,
             changed = serving.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(RECOVERY_PAUSE) => {}
-            _ = stop.wait_for(|&stop| stop) => return,
         }
     }
 }
@@ -416,8 +417,9 @@ async fn tell_posture(
         let now = posture_of(&view.borrow_and_update());
         tell.send_if_modified(|then| std::mem::replace(then, now) != now);
         tokio::select! {
-            changed = view.changed() => if changed.is_err() { return },
+            biased;
             _ = stop.wait_for(|&stop| stop) => return,
+            changed = view.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     dispatch::{self, Dispatch},
     ingress::schedule,
     lease::Lease,
+    machine,
     model::{clock::Clock, pair::ready::Prepared},
     net::http_client::Client,
     runtime::Engine,
@@ -117,25 +118,25 @@ pub(super) async fn keep_warm(
     all.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let known = tokio::select! {
+            biased;
+            _ = stop.wait_for(|&stop| stop) => return,
             // The first at once.
             _ = all.tick() => None,
             changed = catalogue.changed() => match changed {
                 Ok(()) => tell.borrow().clone(),
                 Err(_) => return,
             },
-            _ = stop.wait_for(|&stop| stop) => return,
         };
         let now = catalogue.borrow_and_update().clone();
         let stages = stages.clone();
-        let prepared = tokio::task::spawn_blocking(move || {
+        let prepared = machine::blocking(move || {
             let known = known.as_deref().unwrap_or_default();
             let prepare = |solution: &Arc<Solution>| stages.prepare(solution, known);
             now.solutions.values().map(prepare).collect::<Vec<_>>()
         });
-        if let Ok(prepared) = prepared.await {
-            tell_faults(tell.borrow().as_deref(), &prepared);
-            tell.send_replace(Some(prepared.into()));
-        }
+        let prepared = prepared.await;
+        tell_faults(tell.borrow().as_deref(), &prepared);
+        tell.send_replace(Some(prepared.into()));
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::{
+    machine,
     model::{
         clock::Clock,
         pair::{
@@ -86,9 +87,7 @@ impl Aside {
         change: impl FnOnce(Rotation) -> Result<(), FolderError> + Send + 'static,
     ) -> bool {
         let rotation = self.rotation.clone();
-        let changed = tokio::task::spawn_blocking(move || change(rotation)).await;
-        let changed = changed.map_err(|error| error.to_string());
-        match changed.and_then(|changed| changed.map_err(|error| error.to_string())) {
+        match machine::blocking(move || change(rotation)).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(%error, "the pair's keys stay as they are");
@@ -109,6 +108,7 @@ impl Saying {
     pub async fn next(&mut self) -> Said {
         loop {
             tokio::select! {
+                biased;
                 Ok(()) = self.own.changed() => {
                     if let Some(own) = &*self.own.borrow_and_update() {
                         return Said::Ready(Box::new(Readiness::clone(own)));

@@ -8,6 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::SessionError;
 use crate::{
     durability::Gate,
+    machine,
     model::{
         pair::talk::{Said, Tip},
         position::{Chain, Position},
@@ -134,10 +135,9 @@ impl Feed {
         let is_there = head > 0 && store.chain_at(head - 1).is_some();
         let after = if is_there { head - 1 } else { head };
         store.keep_after(after);
-        let (give, parts) = mpsc::channel(AHEAD);
         let store = store.clone();
-        tokio::task::spawn_blocking(move || {
-            let given = store.give_rows(&spans, |part| give.blocking_send(part).is_ok());
+        let parts = machine::produce(AHEAD, move |give| {
+            let given = store.give_rows(&spans, give);
             if let Err(error) = given {
                 tracing::error!(%error, "the rows for the other node cannot be read");
             }

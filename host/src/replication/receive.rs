@@ -8,6 +8,7 @@ use tokio::{
 
 use super::{About, Session, SessionError, wire};
 use crate::{
+    machine,
     model::{
         pair::{
             Role,
@@ -78,7 +79,7 @@ impl Hearing {
             message
         } else {
             tokio::select! {
-                message = self.receiver.next() => message?.ok_or(SessionError::Closed)?,
+                biased;
                 Some(recovered) = self.recovering.join_next() => {
                     if let Ok(Some((name, fates))) = recovered {
                         let fates = fates.into_iter().map(Fate::number).collect();
@@ -86,6 +87,7 @@ impl Hearing {
                     }
                     return Ok(());
                 }
+                message = self.receiver.next() => message?.ok_or(SessionError::Closed)?,
             }
         };
         match kind {
@@ -210,21 +212,21 @@ impl Hearing {
     async fn take_segment(&mut self, payload: &Bytes) -> Result<(), SessionError> {
         let (key, _) = wire::read_segment(payload)?;
         let (store, payload) = (self.session.store.clone(), payload.clone());
-        let installed = tokio::task::spawn_blocking(move || {
+        let installed = machine::blocking(move || {
             let (key, file) = wire::read_segment(&payload)?;
             let installed = store.archive().install(key, file);
             installed.map_err(|error| SessionError::Unfit(error.to_string()))?;
             Ok::<_, SessionError>(store.missing_segment()?)
         });
         match installed.await {
-            Ok(Ok(Some(next))) => {
+            Ok(Some(next)) => {
                 let segment = next.to_bytes().to_vec();
                 self.say.send(Said::Lacks { segment }).await.ok();
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, ?key, "a segment of the other node was not taken");
             }
-            Ok(Ok(None)) | Err(_) => {}
+            Ok(None) => {}
         }
         Ok(())
     }
@@ -260,11 +262,11 @@ pub async fn recover(
     Apart { messages, made }: Apart,
 ) -> Result<Vec<Fate>, Box<dyn std::error::Error + Send + Sync>> {
     let reader = store.clone();
-    let (messages, unknown) = tokio::task::spawn_blocking(move || {
+    let (messages, unknown) = machine::blocking(move || {
         let unknown = reader.unknown_of(&messages);
         unknown.map(|unknown| (messages, unknown))
     })
-    .await??;
+    .await?;
     let of_unknown = messages.into_iter().zip(&unknown).filter(|(_, unknown)| **unknown);
     let change = Recover { messages: of_unknown.map(|(message, _)| message).collect(), made };
     let mut fates = store.submit(change).await?.answer.into_iter();

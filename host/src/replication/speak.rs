@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{About, LOOK, Session, SessionError, feed, wire};
 use crate::{
+    machine,
     model::pair::{
         Role,
         talk::{Hello, Said, Standing},
@@ -178,17 +179,16 @@ impl Session {
     ) -> Result<u64, SessionError> {
         let Some(key) = key else { return Ok(0) };
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || store.archive().file(key)).await {
-            Ok(Ok(file)) => {
+        match machine::blocking(move || store.archive().file(key)).await {
+            Ok(file) => {
                 wire::segment(sender, key, &file).await?;
                 Ok(file.len() as u64)
             }
             // Its time may be over.
-            Ok(Err(error)) => {
+            Err(error) => {
                 tracing::debug!(%error, ?key, "the other node lacks a segment that is not here");
                 Ok(0)
             }
-            Err(_) => Ok(0),
         }
     }
 
@@ -204,8 +204,7 @@ impl Session {
         *looked = Some(Instant::now());
         let store = self.store.clone();
         let look = move || store.clean_archive().and_then(|()| store.missing_segment());
-        let missing = tokio::task::spawn_blocking(look).await;
-        let Ok(Ok(Some(key))) = missing else { return Ok(()) };
+        let Ok(Some(key)) = machine::blocking(look).await else { return Ok(()) };
         wire::say(sender, &Said::Lacks { segment: key.to_bytes().to_vec() }).await
     }
 

@@ -1,10 +1,8 @@
 //! The time limit of an attempt: one thread counts ticks, and compiled code looks at the count.
 
-use std::{
-    io, thread,
-    time::{Duration, Instant},
-};
+use std::{io, thread, time::Duration};
 
+use tokio::time::Instant;
 use wasmtime::{Store, UpdateDeadline};
 
 /// How often running code is looked at. A limit is met at most this much too late.

@@ -1,11 +1,8 @@
 //! Handling one message: a fresh instance, one call, and what came of it.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use wasmtime::{
     Store,
     component::{ComponentExportIndex, InstancePre},

@@ -9,7 +9,6 @@ use std::{
 };
 
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError};
-use uuid::Uuid;
 
 use super::{
     Config, Shared, Store,
@@ -38,9 +37,12 @@ use super::{
     version::FrameVersion,
     writer::{self, Waiting},
 };
-use crate::model::{
-    clock::Clock,
-    position::{Chain, Position},
+use crate::{
+    machine,
+    model::{
+        clock::Clock,
+        position::{Chain, Position},
+    },
 };
 
 const FILE: &str = "store.redb";
@@ -100,6 +102,11 @@ impl Store {
         let folder = |source| OpenError::Folder { dir: config.dir.clone(), source };
         fs::create_dir_all(&config.dir).map_err(folder)?;
         let path = config.dir.join(FILE);
+        if let (Some(tables), Some(journal)) =
+            (machine::disk(&path), machine::disk(&config.dir.join(JOURNAL)))
+        {
+            return Self::open_on(tables, Box::new(journal), config, clock);
+        }
         if !path.exists() {
             make(config, &path)?;
         }
@@ -119,8 +126,7 @@ impl Store {
         Self::start(config, clock, db, Box::new(journal), path)
     }
 
-    /// As [`Store::open`], but on a disk that a test made.
-    #[cfg(test)]
+    /// As [`Store::open`], but on a simulated disk.
     pub(super) fn open_on(
         disk: impl redb::StorageBackend,
         journal: Box<dyn redb::StorageBackend>,
@@ -329,7 +335,9 @@ fn create(db: &Database) -> Result<(), redb::Error> {
     {
         let mut node = txn.open_table(NODE)?;
         node.insert(FORMAT_KEY, FORMAT.to_be_bytes().as_slice())?;
-        let identity = IdentityRow { store_id: Uuid::new_v4().into_bytes() };
+        let identity = IdentityRow {
+            store_id: uuid::Builder::from_random_bytes(machine::random()).into_uuid().into_bytes(),
+        };
         node.insert(IDENTITY_KEY, identity.encode().as_slice())?;
         let head =
             HeadRow { position: FIRST, chain: Chain::default(), content: Content::default() };

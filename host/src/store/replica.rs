@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -18,9 +19,12 @@ pub trait Replica: fmt::Debug + Send + Sync {
     /// The frame is about to be written here: hand it to the other node now, so that both disks work at once.
     fn offer(&self, position: Position, frame: Bytes);
 
-    /// Blocks until the frame, which is on this disk, may be shown. Calls `here` often while it waits.
-    fn wait(&self, position: Position, here: &dyn Fn()) -> Result<Durability, Overtaken>;
+    /// Waits until the frame, which is on this disk, may be shown. Beats `here` often while it waits.
+    fn wait<'a>(&'a self, position: Position, here: &'a Pulse) -> Waiting<'a>;
 }
+
+/// On how many disks it is, once it may be shown.
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Durability, Overtaken>> + Send + 'a>>;
 
 /// Another node may be primary: what is not shown yet must not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    pub(super) fn beat(&self) {
+    pub fn beat(&self) {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 

@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
-use uuid::{ContextV7, Timestamp, Uuid};
+use uuid::Builder;
 
 use super::{
     Catalogue,
@@ -18,7 +18,10 @@ use super::{
     snapshot::ReadError,
     table::Table,
 };
-use crate::model::{clock::UnixMs, message::MessageId, position::Position};
+use crate::{
+    machine,
+    model::{clock::UnixMs, message::MessageId, position::Position},
+};
 
 /// Handed to every [`super::Change`].
 pub struct Sequencer<'a, 'txn> {
@@ -41,7 +44,8 @@ pub(super) struct Memory {
     pub disk_low: Option<u64>,
     /// Ordinals given in this frame.
     pub given: u32,
-    pub ids: ContextV7,
+    /// As a number.
+    pub last_id: u128,
     pub scratch: Vec<u8>,
 }
 
@@ -113,10 +117,11 @@ impl Sequencer<'_, '_> {
 
     /// A new message id, above all that this node gave before.
     pub fn new_id(&mut self) -> MessageId {
-        let (seconds, millis) = (self.now_ms / 1000, self.now_ms % 1000);
-        let nanos = u32::try_from(millis).expect("below 1000") * 1_000_000;
-        let time = Timestamp::from_unix(&self.memory.ids, seconds, nanos);
-        MessageId(Uuid::new_v7(time).into_bytes())
+        let drawn = Builder::from_unix_timestamp_millis(self.now_ms, &machine::random());
+        let above = u128::from(u32::from_be_bytes(machine::random())) + 1;
+        let id = drawn.as_uuid().as_u128().max(self.memory.last_id + above);
+        self.memory.last_id = id;
+        MessageId(id.to_be_bytes())
     }
 
     /// The next place in the order of acceptance.
@@ -175,7 +180,7 @@ impl Memory {
             undelivered,
             disk_low: None,
             given: 0,
-            ids: ContextV7::new(),
+            last_id: 0,
             scratch: Vec::new(),
         }
     }

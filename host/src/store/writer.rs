@@ -29,7 +29,6 @@ use super::{
     change::ChangeError,
     content::Content,
     counts::Told,
-    disk,
     frame::FrameBuilder,
     journal::Journal,
     open::Opened,
@@ -46,9 +45,12 @@ use super::{
     table::NODE,
     version::FrameVersion,
 };
-use crate::model::{
-    clock::Clock,
-    position::{Chain, Durability, Position},
+use crate::{
+    machine,
+    model::{
+        clock::Clock,
+        position::{Chain, Durability, Position},
+    },
 };
 
 mod follow;
@@ -193,6 +195,10 @@ impl Handle {
 
     pub fn send_blocking(&self, job: Job) -> Result<(), SubmitError> {
         let jobs = self.jobs.as_ref().ok_or_else(|| self.closed())?;
+        if machine::is_simulated() {
+            // Nobody else could make room meanwhile.
+            return jobs.try_send(job).map_err(|_| self.closed());
+        }
         jobs.blocking_send(job).map_err(|_| self.closed())
     }
 
@@ -285,12 +291,9 @@ pub(super) fn start(
         counters,
     };
     writer.tell_all();
-    // The writer's own: it blocks while it commits. It is async only to wait for a time.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
-        runtime.block_on(writer.run(queue, failed));
-    })?;
-    Ok(Handle { jobs: Some(jobs), failure, thread: Mutex::new(Some(thread)) })
+    // It blocks while it commits.
+    let thread = machine::thread("store-writer", move || writer.run(queue, failed))?;
+    Ok(Handle { jobs: Some(jobs), failure, thread: Mutex::new(thread) })
 }
 
 struct Writer {
@@ -384,7 +387,7 @@ impl Writer {
                 Next::End if self.unsettled_bytes == 0 => return,
                 Next::Order(order) => self.obey(order).await,
                 Next::Proof => lock(&self.journal).prove().map_err(Fatal::from),
-                Next::Jobs => self.commit_waiting(&mut queue, &mut releases),
+                Next::Jobs => self.commit_waiting(&mut queue, &mut releases).await,
                 Next::Checkpoint | Next::End => {
                     self.checkpoint_due = true;
                     self.checkpoint()
@@ -550,7 +553,7 @@ impl Writer {
             return;
         }
         self.disk_checked = Some(Instant::now());
-        let free = disk::free_bytes(&self.config.dir);
+        let free = machine::free_bytes(&self.config.dir);
         let low = free.filter(|&free| free < self.config.reserve_bytes);
         if low.is_some() != self.memory.disk_low.is_some() {
             let reserve = self.config.reserve_bytes;

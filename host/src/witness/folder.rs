@@ -16,7 +16,10 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{WitnessError, kept::Kept, sync_folder};
-use crate::model::pair::{Ask, PairId, Record};
+use crate::{
+    machine,
+    model::pair::{Ask, PairId, Record},
+};
 
 /// Revisions that stay, the current one among them.
 const KEPT_REVISIONS: u64 = 8;
@@ -46,11 +49,11 @@ impl Folder {
         let (ask, until) = (*ask, Instant::now() + self.timeout);
         let work = async {
             let place = self.thread.clone().acquire_owned().await.expect("it is never closed");
-            let work = tokio::task::spawn_blocking(move || {
+            machine::blocking(move || {
                 let _place = place;
                 shelf.ask(&ask, until)
-            });
-            work.await.expect("it does not panic and is not aborted")
+            })
+            .await
         };
         match tokio::time::timeout(self.timeout, work).await {
             Ok(done) => done,

@@ -1,6 +1,6 @@
-//! `tandem witness`: asks come in over HTTP, one thread answers them from the register.
+//! `tandem witness`: asks come in over HTTP, one task answers them from the register.
 
-use std::{convert::Infallible, error::Error, pin::Pin, time::Duration};
+use std::{convert::Infallible, error::Error, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -12,8 +12,8 @@ use hyper::{
 };
 use sha2::{Digest, Sha256};
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, oneshot, watch},
+    task::JoinSet,
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     wire::{Answer, PAIRS},
 };
 use crate::{
+    machine::{self, Listener},
     model::pair::{Ask, PairId, Record},
     net::{http_server, problem::Problem},
 };
@@ -42,17 +43,19 @@ type Waiting = (Asked, oneshot::Sender<Answered>);
 
 /// Serves until `stop` turns true, or the register cannot be used any more.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     register: Register,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RegisterError> {
     let (desk, waiting) = mpsc::channel(WAITING_MAX);
-    let mut keeper = tokio::task::spawn_blocking(move || keep(&register, waiting));
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keep(Arc::new(register), waiting));
     let (halt, halted) = watch::channel(false);
     let watching = async {
         let failed = tokio::select! {
+            biased;
             _ = stop.wait_for(|stop| *stop) => None,
-            ended = &mut keeper => Some(ended),
+            Some(ended) = keeping.join_next() => Some(ended),
         };
         halt.send_replace(true);
         failed
@@ -67,19 +70,24 @@ pub async fn serve(
     let serving = http_server::serve(listener, Front { desk }, halted, bounds);
     let (_, failed) = tokio::join!(serving, watching);
     let ended = match failed {
-        Some(ended) => ended,
+        Some(ended) => Some(ended),
         // Nobody can ask any more, so it ends.
-        None => keeper.await,
+        None => keeping.join_next().await,
     };
-    ended.expect("it does not panic and is not aborted")
+    ended.expect("it was started").expect("it does not panic and is not aborted")
 }
 
 /// Answers what waits, as much as there is with one commit, until nobody can ask any more.
-fn keep(register: &Register, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), RegisterError> {
+async fn keep(
+    register: Arc<Register>,
+    mut waiting: mpsc::Receiver<Waiting>,
+) -> Result<(), RegisterError> {
     let mut batch = Vec::new();
-    while waiting.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+    while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let (asked, asking): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-        for (answer, to) in register.ask(&asked)?.into_iter().zip(asking) {
+        let register = register.clone();
+        let answers = machine::blocking(move || register.ask(&asked)).await?;
+        for (answer, to) in answers.into_iter().zip(asking) {
             // Who asked may have gone.
             to.send(answer).ok();
         }

@@ -14,14 +14,16 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
     runtime::Runtime,
     sync::watch,
     task::JoinSet,
 };
 
 use super::{register::Register, *};
-use crate::model::pair::{InSync, StoreId};
+use crate::{
+    machine::Listener,
+    model::pair::{InSync, StoreId},
+};
 
 const PAIR: PairId = PairId([0xa1; 16]);
 const A: StoreId = StoreId([1; 16]);
@@ -37,7 +39,7 @@ struct Serving {
 
 async fn serve(dir: &Path, pairs_max: u64) -> Serving {
     let register = Register::open(dir, pairs_max).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let mut server = JoinSet::new();
@@ -299,7 +301,7 @@ async fn a_witness_that_is_not_there_is_an_error_in_time() {
         let witness = Witness::new(&Config { timeout, ..Config::new(place) });
         witness.ask(PAIR, &Ask::Read).await.unwrap_err()
     };
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = silent.local_addr().unwrap();
     let error = ask_at(address).await;
     let WitnessError::NoAnswer { at, source: CallError::TimedOut { .. } } = &error else {
@@ -320,7 +322,7 @@ async fn another_server_is_no_witness() {
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n",
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut other = JoinSet::new();
         other.spawn(async move {

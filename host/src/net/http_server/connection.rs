@@ -9,15 +9,16 @@ use hyper::{
     service::{Service, service_fn},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Client,
     phase::{Phase, Phases, Watched},
 };
+use crate::machine::Stream;
 
 pub(super) struct Connection<S> {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) phases: Phases,
     pub(super) service: S,
     pub(super) http: http1::Builder,

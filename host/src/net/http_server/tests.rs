@@ -26,7 +26,7 @@ struct Server {
 
 impl Server {
     async fn start(config: Config) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
         let (entered, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -52,22 +52,22 @@ impl Server {
         Self { address, stop, entered, gate, ended }
     }
 
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
+    async fn connect(&self) -> Stream {
+        Stream::connect(self.address).await.unwrap()
     }
 }
 
-async fn ask(stream: &mut TcpStream, path: &str) -> String {
+async fn ask(stream: &mut Stream, path: &str) -> String {
     send(stream, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
     answer(stream).await
 }
 
-async fn send(stream: &mut TcpStream, text: &str) {
+async fn send(stream: &mut Stream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
 /// One answer's head and body; what came until the end if the connection is closed before.
-async fn answer(stream: &mut TcpStream) -> String {
+async fn answer(stream: &mut Stream) -> String {
     let mut text = Vec::new();
     loop {
         let shown = String::from_utf8_lossy(&text).into_owned();
@@ -84,7 +84,7 @@ async fn answer(stream: &mut TcpStream) -> String {
     }
 }
 
-async fn is_closed(stream: &mut TcpStream) -> bool {
+async fn is_closed(stream: &mut Stream) -> bool {
     matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_))
 }
 
@@ -226,7 +226,7 @@ async fn shutdown_ends_what_is_idle_and_finishes_what_has_begun() {
     assert!(last.ends_with("/wait ") && last.contains("connection: close"), "{last}");
     assert!(is_closed(&mut busy).await);
     assert_eq!(server.ended.await.unwrap(), Drained { cut: 0 });
-    assert!(TcpStream::connect(server.address).await.is_err());
+    assert!(Stream::connect(server.address).await.is_err());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    machine::blocking,
     model::{clock::Clock, pair::PairId},
     net::link::{Fingerprint, LinkError, Stranger},
 };
@@ -172,11 +173,6 @@ pub async fn join(
 
 fn encode(message: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(message).expect("a Vec takes all")
-}
-
-/// The folder is on a disk, which may be slow.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("nothing in it panics")
 }
 
 #[cfg(test)]

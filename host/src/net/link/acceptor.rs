@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
     task::{AbortHandle, JoinSet},
     time::Instant,
 };
@@ -17,7 +16,10 @@ use super::{
     stranger::Stranger,
     trust::{Accepts, Trust},
 };
-use crate::net::accept;
+use crate::{
+    machine::{Listener, Stream},
+    net::accept,
+};
 
 /// Bounds of an [`Acceptor`].
 #[derive(Clone)]
@@ -47,7 +49,7 @@ pub enum Arrival {
 /// A listener for links. Handshakes run on their own; dropping it ends them.
 #[derive(Debug)]
 pub struct Acceptor {
-    listener: TcpListener,
+    listener: Listener,
     door: Door,
     handshake_timeout: Duration,
     handshakes: usize,
@@ -82,7 +84,7 @@ impl Acceptor {
         trust: &Trust,
         config: AcceptorConfig,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = Listener::bind(address).await?;
         let pins = trust.clone();
         let is_inviting = config.is_inviting;
         let accepts: Accepts = Arc::new(move |fingerprint| pins.has(fingerprint) || is_inviting());
@@ -145,7 +147,7 @@ impl Acceptor {
 impl Door {
     async fn greet(
         self,
-        stream: tokio::net::TcpStream,
+        stream: Stream,
         from: SocketAddr,
         timeout: Duration,
     ) -> Result<Arrival, LinkError> {

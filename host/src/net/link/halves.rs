@@ -1,16 +1,14 @@
 //! Messages over a link, each way on its own.
 
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
 
 use super::{
     error::LinkError,
     framing::{self, Decoder},
 };
+use crate::machine::Stream;
 
 /// So many bytes wait at most until they are sent.
 const WAITING_MAX: usize = 64 << 10;
@@ -20,7 +18,7 @@ const COPIED_MAX: usize = 16 << 10;
 /// The half that sends. If it is dropped without [`Self::close`], the other end takes the link for broken.
 #[derive(Debug)]
 pub struct LinkSender {
-    half: WriteHalf<TlsStream<TcpStream>>,
+    half: WriteHalf<TlsStream<Stream>>,
     /// Not yet sent, after the first `sent` bytes.
     waiting: Vec<u8>,
     sent: usize,
@@ -31,12 +29,12 @@ pub struct LinkSender {
 /// The half that receives.
 #[derive(Debug)]
 pub struct LinkReceiver {
-    half: ReadHalf<TlsStream<TcpStream>>,
+    half: ReadHalf<TlsStream<Stream>>,
     decoder: Decoder,
     most: u32,
 }
 
-pub(super) fn split(stream: TlsStream<TcpStream>, most: u32) -> (LinkSender, LinkReceiver) {
+pub(super) fn split(stream: TlsStream<Stream>, most: u32) -> (LinkSender, LinkReceiver) {
     let (reads, writes) = tokio::io::split(stream);
     let sender = LinkSender { half: writes, waiting: Vec::new(), sent: 0, torn: false };
     (sender, LinkReceiver { half: reads, decoder: Decoder::new(most), most })

@@ -6,10 +6,7 @@ use rustls::{
     ClientConfig, ServerConfig, SupportedProtocolVersion, client::Resumption,
     pki_types::ServerName, sign::SingleCertAndKey,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::{
@@ -17,6 +14,7 @@ use super::{
     identity::{Fingerprint, Identity},
     trust::{Accepts, Verifier},
 };
+use crate::machine::Stream;
 
 /// What a link is for; either side offers it in the handshake (ALPN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub(super) enum Purpose {
 /// A connection whose two ends know each other's keys.
 #[derive(Debug)]
 pub(super) struct Shaken {
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Stream>,
     pub purpose: Purpose,
     pub peer: Fingerprint,
     pub peer_address: SocketAddr,
@@ -112,7 +110,7 @@ pub(super) async fn dial(
 
 /// Shakes hands with who connected. `is_trusted` is asked once more, with what the link is for.
 pub(super) async fn welcome(
-    stream: TcpStream,
+    stream: Stream,
     from: SocketAddr,
     own: Fingerprint,
     tls: TlsAcceptor,
@@ -136,7 +134,7 @@ pub(super) async fn welcome(
 }
 
 impl Shaken {
-    fn new(stream: TlsStream<TcpStream>, address: String) -> Result<Self, LinkError> {
+    fn new(stream: TlsStream<Stream>, address: String) -> Result<Self, LinkError> {
         let (tcp, tls) = stream.get_ref();
         let foreign = |reason: &str| LinkError::Foreign {
             address: address.clone(),
@@ -156,14 +154,14 @@ impl Shaken {
 }
 
 /// Tries every address that a name has. That all refused is known only if all were asked.
-async fn connect(address: &str) -> Result<TcpStream, LinkError> {
+async fn connect(address: &str) -> Result<Stream, LinkError> {
     let unknown = |reason: String| LinkError::Unreachable { address: address.to_owned(), reason };
     let found = tokio::net::lookup_host(address).await;
     let found = found.map_err(|error| unknown(format!("its name is not known: {error}")))?;
     let mut attempts = tokio::task::JoinSet::new();
     for one in found {
         attempts.spawn(async move {
-            let stream = TcpStream::connect(one).await;
+            let stream = Stream::connect(one).await;
             stream
                 .and_then(|stream| prepare(&stream).map(|()| stream))
                 .map_err(|error| LinkError::of_connecting(&error, one))
@@ -182,13 +180,7 @@ async fn connect(address: &str) -> Result<TcpStream, LinkError> {
 }
 
 /// A dead peer is noticed below the messages as well: after 16 s of silence, or of bytes that nobody confirms.
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(2))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(16)))
+fn prepare(stream: &Stream) -> std::io::Result<()> {
+    stream.set_nodelay()?;
+    stream.give_up_after(Duration::from_secs(16))
 }

@@ -26,6 +26,7 @@ use crate::{
     },
     control::wire,
     dispatch::{self, Dispatch},
+    machine::blocking,
     model::{
         message::{Content, Message},
         name::{Digest, Name},
@@ -90,8 +91,9 @@ impl Drill {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
-                asked = self.asked.recv() => if asked.is_none() { return },
+                biased;
                 _ = stop.wait_for(|&stop| stop) => return,
+                asked = self.asked.recv() => if asked.is_none() { return },
             }
             let began = Instant::now();
             self.report.send_replace(Some(wire::Drill {
@@ -107,11 +109,12 @@ impl Drill {
             tracing::info!("a drill begins: a takeover on a copy of the store");
             let mut view = self.view.clone();
             let outcome = tokio::select! {
+                biased;
+                _ = stop.wait_for(|&stop| stop) => Err("this node is stopping".to_owned()),
                 outcome = self.drill() => outcome,
                 _ = view.wait_for(|view| view.state.role() != Role::Standby) => {
                     Err("this node is standby no more: a real takeover goes before a drill".to_owned())
                 }
-                _ = stop.wait_for(|&stop| stop) => Err("this node is stopping".to_owned()),
             };
             let cleaned = clean(&self.data_dir);
             let cleaned = cleaned.map_err(|error| format!("its folder cannot be removed: {error}"));
@@ -346,10 +349,4 @@ fn millis(since: Instant) -> u64 {
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -2,10 +2,11 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
 use super::pins;
 use crate::{
+    machine::{self, Stream},
     model::{clock::Clock, pair::talk::Heard},
     net::{
         keys::{self, PairFolder, Rotation},
@@ -65,8 +66,9 @@ impl Links {
             }
         };
         tokio::select! {
-            () = work => {}
+            biased;
             _ = stop.wait_for(|&stop| stop) => {}
+            () = work => {}
         }
     }
 
@@ -89,6 +91,7 @@ impl Links {
         let mut talk = std::pin::pin!(session.run(link));
         loop {
             tokio::select! {
+                biased;
                 Ok(()) = own.changed() => {
                     // The other has pinned the new key; it wants to see it.
                     self.session.end().await;
@@ -121,8 +124,8 @@ impl Links {
     /// The other's key, as it has shown it: one that it had before may be done with.
     async fn meet(&self, peer: Fingerprint) -> Result<(), String> {
         let rotation = self.rotation.clone();
-        let met = tokio::task::spawn_blocking(move || rotation.met(peer)).await;
-        met.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        let met = machine::blocking(move || rotation.met(peer)).await;
+        met.map_err(|error| error.to_string())
     }
 
     /// The failover server dials, the main server waits: there is never a link each way.
@@ -136,6 +139,7 @@ impl Links {
         loop {
             if self.config.main && Instant::now() < late {
                 tokio::select! {
+                    biased;
                     arrival = acceptor.accept() => {
                         if let Some(link) = self.welcome(arrival).await {
                             return link;
@@ -150,6 +154,7 @@ impl Links {
                 continue;
             }
             tokio::select! {
+                biased;
                 arrival = acceptor.accept() => {
                     if let Some(link) = self.welcome(arrival).await {
                         return link;
@@ -222,7 +227,7 @@ impl Links {
             return;
         }
         for address in &self.config.peer {
-            match tokio::time::timeout(PROBE, TcpStream::connect(address)).await {
+            match tokio::time::timeout(PROBE, Stream::connect_named(address)).await {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 _ => return,
             }

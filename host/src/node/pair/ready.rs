@@ -11,12 +11,12 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::watch,
     time::MissedTickBehavior,
 };
 
 use crate::{
+    machine::Stream,
     model::pair::{
         Ask, Role,
         ready::{Ahead, Lack, Prepared, Readiness, What},
@@ -75,9 +75,10 @@ impl Looking {
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let answers = watch::Sender::new(Answers::default());
         tokio::select! {
+            biased;
+            _ = stop.wait_for(|&stop| stop) => {}
             () = self.ask(&answers) => {}
             () = self.look(answers.subscribe()) => {}
-            _ = stop.wait_for(|&stop| stop) => {}
         }
     }
 
@@ -87,6 +88,7 @@ impl Looking {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 _ = looks.tick() => {}
                 Ok(()) = warm.changed() => {}
                 Ok(()) = answers.changed() => {}
@@ -159,7 +161,7 @@ async fn is_served(listen: SocketAddr) -> Result<(), String> {
         ip => ip,
     };
     let asked = async {
-        let mut stream = TcpStream::connect((own, listen.port())).await?;
+        let mut stream = Stream::connect((own, listen.port()).into()).await?;
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nhost: self\r\nconnection: close\r\n\r\n")
             .await?;

@@ -53,9 +53,10 @@ impl Follower {
                 }
             }
             tokio::select! {
+                biased;
+                _ = stop.wait_for(|&stop| stop) => break,
                 changed = self.wanted.changed() => if changed.is_err() { break },
                 Some(_) = hooks.join_next() => {}
-                _ = stop.wait_for(|&stop| stop) => break,
             }
         }
         self.end(term).await;

@@ -7,6 +7,7 @@ use tokio::{
 
 use super::{Hearing, made_later};
 use crate::{
+    machine,
     replication::{SessionError, quarantine::Extent, wire},
     store::replicate::{Installing, OrderError, Span},
 };
@@ -40,9 +41,7 @@ impl Hearing {
             let quarantine = self.session.quarantine.clone();
             let accepted = self.session.posture.borrow().accepted;
             let extent = if accepted { Extent::Messages } else { Extent::Store };
-            tokio::task::spawn_blocking(move || quarantine.take(extent, common))
-                .await
-                .unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
+            machine::blocking(move || quarantine.take(extent, common)).await?;
         }
         self.install = Some(self.begin_install());
         Ok(())

@@ -1,12 +1,12 @@
 //! Two stores: what one leads with, the other has.
 
 use std::sync::{
-    Condvar, Mutex,
+    Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 
@@ -20,7 +20,7 @@ use crate::{
         change::epoch::BeginEpoch,
         frame::{FrameBuilder, FrameError},
         open::OpenError,
-        replica::{Overtaken, Replica},
+        replica::{Overtaken, Pulse, Replica, Waiting},
         replicate::{Installing, OrderError, Span},
     },
 };
@@ -32,13 +32,13 @@ struct Line {
     /// After the last frame that was offered.
     chain: Mutex<Chain>,
     state: Mutex<Option<Result<u64, Overtaken>>>,
-    changed: Condvar,
+    changed: Notify,
 }
 
 impl Line {
     fn new(from: &Store, to: &Store) -> Arc<Self> {
         let (frames, mut offered) = mpsc::channel(64);
-        let (state, changed) = (Mutex::default(), Condvar::new());
+        let (state, changed) = (Mutex::default(), Notify::new());
         let chain = Mutex::new(from.journal_head().1);
         let line = Arc::new(Self { frames, chain, state, changed });
         // As the other store says when it is linked.
@@ -58,14 +58,14 @@ impl Line {
     /// One that is never answered.
     fn nowhere(from: &Store) -> Arc<Self> {
         let (frames, _) = mpsc::channel(64);
-        let (state, changed) = (Mutex::default(), Condvar::new());
+        let (state, changed) = (Mutex::default(), Notify::new());
         let chain = Mutex::new(from.journal_head().1);
         Arc::new(Self { frames, chain, state, changed })
     }
 
     fn tell(&self, has: Result<u64, Overtaken>) {
         *self.state.lock().unwrap() = Some(has);
-        self.changed.notify_all();
+        self.changed.notify_one();
     }
 }
 
@@ -77,17 +77,19 @@ impl Replica for Line {
         self.frames.try_send((position, before, frame)).ok();
     }
 
-    fn wait(&self, position: Position, here: &dyn Fn()) -> Result<Durability, Overtaken> {
-        let mut state = self.state.lock().unwrap();
-        loop {
-            match *state {
-                Some(Ok(seq)) if seq >= position.seq => return Ok(Durability::Two),
-                Some(Err(overtaken)) => return Err(overtaken),
-                _ => {}
+    fn wait<'a>(&'a self, position: Position, here: &'a Pulse) -> Waiting<'a> {
+        Box::pin(async move {
+            loop {
+                let has = *self.state.lock().unwrap();
+                match has {
+                    Some(Ok(seq)) if seq >= position.seq => return Ok(Durability::Two),
+                    Some(Err(overtaken)) => return Err(overtaken),
+                    _ => {}
+                }
+                here.beat();
+                self.changed.notified().await;
             }
-            here();
-            state = self.changed.wait_timeout(state, Duration::from_millis(20)).unwrap().0;
-        }
+        })
     }
 }
 

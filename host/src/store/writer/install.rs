@@ -80,7 +80,10 @@ impl Writer {
     }
 
     /// What comes in a while, and whether that is the end.
-    async fn some_parts(&self, parts: &mut mpsc::Receiver<Installing>) -> (Vec<Installing>, bool) {
+    async fn some_parts(
+        &mut self,
+        parts: &mut mpsc::Receiver<Installing>,
+    ) -> (Vec<Installing>, bool) {
         let mut came = Vec::new();
         let mut until = None;
         while came.len() < PARTS && !matches!(came.last(), Some(Installing::Done(_))) {

@@ -16,7 +16,7 @@ use crate::{
     },
     store::{
         SubmitError,
-        replica::{Overtaken, Replica},
+        replica::{Overtaken, Pulse, Replica},
         rows::{ApplyError, Rows},
         writer::follow::Waiting,
     },
@@ -31,7 +31,7 @@ pub(super) struct Leading {
 
 impl Writer {
     /// Applies what was gathered and all that wait behind it, and commits them as one frame.
-    pub(super) fn commit_waiting(
+    pub(super) async fn commit_waiting(
         &mut self,
         queue: &mut mpsc::Receiver<Job>,
         releases: &mut Vec<Release>,
@@ -40,7 +40,7 @@ impl Writer {
             self.gathered.drain(..).for_each(|job| job.refuse(SubmitError::NotPrimary));
             return Ok(());
         };
-        if !self.confirm_waiting(releases)? {
+        if !self.confirm_waiting(releases).await? {
             return Ok(());
         }
         self.forget_staged()?;
@@ -83,7 +83,8 @@ impl Writer {
         let changed = rows.changed();
         drop(rows);
         lock(&self.journal).sync()?;
-        let Ok(durability) = self.wait_for(replica.as_deref(), position) else {
+        let Ok(durability) = may_show(replica.as_deref(), position, &self.counters.pulse).await
+        else {
             txn.abort()?;
             let frame = Bytes::copy_from_slice(self.frame.bytes());
             self.waiting.push_back(Waiting { position, chain, before, chain_before, frame });
@@ -100,10 +101,10 @@ impl Writer {
     }
 
     /// Shows what was in the journal already, when it may; says whether this writer goes on leading.
-    fn confirm_waiting(&mut self, releases: &mut Vec<Release>) -> Result<bool, Fatal> {
+    async fn confirm_waiting(&mut self, releases: &mut Vec<Release>) -> Result<bool, Fatal> {
         let Some(last) = self.waiting.back().map(|last| last.position) else { return Ok(true) };
         let replica = self.leading.as_ref().and_then(|leading| leading.replica.clone());
-        if self.wait_for(replica.as_deref(), last).is_err() {
+        if may_show(replica.as_deref(), last, &self.counters.pulse).await.is_err() {
             self.stop_leading(releases);
             return Ok(false);
         }
@@ -120,16 +121,6 @@ impl Writer {
                 None
             }
         }
-    }
-
-    fn wait_for(
-        &self,
-        replica: Option<&dyn Replica>,
-        position: Position,
-    ) -> Result<Durability, Overtaken> {
-        let Some(replica) = replica else { return Ok(Durability::One) };
-        self.counters.pulse.beat();
-        replica.wait(position, &|| self.counters.pulse.beat())
     }
 
     /// Turns everybody away who waits for what is not shown, and forgets what rested on it.
@@ -176,5 +167,20 @@ impl Writer {
             self.memory.catalogue = Arc::new(rows.catalogue(self.frame.bytes())?);
         }
         Ok(())
+    }
+}
+
+/// Waits until the frame, which is in the journal, is where it has to be.
+async fn may_show(
+    replica: Option<&dyn Replica>,
+    position: Position,
+    pulse: &Pulse,
+) -> Result<Durability, Overtaken> {
+    match replica {
+        None => Ok(Durability::One),
+        Some(replica) => {
+            pulse.beat();
+            replica.wait(position, pulse).await
+        }
     }
 }
