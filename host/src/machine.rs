@@ -156,6 +156,14 @@ pub fn disk(file: &Path) -> Option<Disk> {
     simulated().map(|machine| Disk(machine.disk(file)))
 }
 
+/// Copies a file that [`disk`] may have to one that the file system has.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let Some(disk) = disk(from) else { return std::fs::copy(from, to).map(drop) };
+    let mut bytes = vec![0; usize::try_from(disk.len()?).map_err(io::Error::other)?];
+    disk.read(0, &mut bytes)?;
+    std::fs::write(to, bytes)
+}
+
 /// Bytes that this process may still write to the file system of `path`; none if it cannot be asked.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     match simulated() {

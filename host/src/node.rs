@@ -150,6 +150,16 @@ impl Node {
         Ok(Self { address, store, tasks, term, pair, listen_file })
     }
 
+    /// What it keeps.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The other node, and how this one stands to it, if there is a pair.
+    pub fn pair(&self) -> Option<&pair::Pair> {
+        self.pair.as_ref()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

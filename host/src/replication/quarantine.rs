@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::recover;
 
 use crate::{
+    machine,
     model::{
         clock::{Clock, UnixMs},
         position::Position,
@@ -111,7 +112,9 @@ impl Quarantine {
         apart: &Apart,
         more: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<()> {
-        let id = uuid::Uuid::now_v7().simple().to_string();
+        let now_ms = self.clock.now_ms();
+        let id = uuid::Builder::from_unix_timestamp_millis(now_ms, &machine::random());
+        let id = id.as_uuid().simple().to_string();
         let folder = self.dir.join(&id);
         fs::create_dir_all(&folder)?;
         more(&folder)?;
@@ -121,7 +124,7 @@ impl Quarantine {
         let by_solution = recovered::by_solution(messages).into_iter();
         let report = Report {
             id: id.clone(),
-            time_ms: self.clock.now_ms(),
+            time_ms: now_ms,
             why: why.to_owned(),
             common,
             last: self.store.journal_head().0,
@@ -194,7 +197,7 @@ impl Quarantine {
         let from = self.store.path().parent().unwrap_or(Path::new("."));
         self.keep(why, common, &apart, |folder| {
             for name in STORE {
-                fs::copy(from.join(name), folder.join(name))?;
+                machine::copy(&from.join(name), &folder.join(name))?;
                 fs::File::open(folder.join(name))?.sync_all()?;
             }
             Ok(())
