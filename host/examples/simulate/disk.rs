@@ -69,7 +69,8 @@ impl Disk {
         inner.boot += 1;
     }
 
-    /// Decides what became of each file meanwhile. What is there then is safe.
+    /// Decides what became of each file meanwhile. After a power cut all that is there is safe; what only a process
+    /// left that died can still go with the power.
     pub fn power_on(&self, cut: Cut, rng: &mut StdRng) {
         let mut inner = self.inner();
         if !inner.off {

@@ -104,14 +104,20 @@ pub(super) struct Way {
     /// Bytes that were sent, and of these those that the sender knows to have been read.
     pub written: u64,
     pub known_read: u64,
+    pub inbox: Inbox,
+}
 
-    /// Segments that arrived.
+/// What came out at the other end.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// Segments.
     pub arrived: u64,
-    pub received: VecDeque<u8>,
+    pub bytes: VecDeque<u8>,
     /// Bytes taken out of it, and of these those that the sender was told of.
     pub read: u64,
     pub told: u64,
-    pub end_received: bool,
+    /// There will be no more.
+    pub ended: bool,
 }
 
 impl Way {

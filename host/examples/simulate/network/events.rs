@@ -122,8 +122,9 @@ impl State {
             way.queue.clear();
             return self.clean(sender.connection);
         }
-        if let Some(first) = way.queue.front_mut() {
-            (first.flies, first.when) = (false, again_after(first.first_sent, now));
+        // What flies behind it meets the same.
+        for segment in &mut way.queue {
+            (segment.flies, segment.when) = (false, again_after(segment.first_sent, now));
         }
         self.schedule_first(sender);
     }
@@ -172,11 +173,11 @@ impl State {
         let receiver = sender.other();
         let Some(way) = self.way(sender) else { return };
         let Some(segment) = way.queue.pop_front() else { return };
-        way.arrived += 1;
+        way.inbox.arrived += 1;
         match segment.load {
             Load::Open => {}
-            Load::Bytes(bytes) => way.received.extend(&bytes),
-            Load::End => way.end_received = true,
+            Load::Bytes(bytes) => way.inbox.bytes.extend(&bytes),
+            Load::End => way.inbox.ended = true,
         }
         let reader = self.end(receiver).and_then(|end| end.reader.take());
         self.wake.extend(reader);
@@ -204,8 +205,9 @@ impl State {
     pub(super) fn tell(&mut self, sender: EndId) {
         let first_sent = self.now;
         let Some(way) = self.way(sender) else { return };
-        way.told = way.read;
-        let confirm = Confirm { sender, arrived: way.arrived, read: way.read, first_sent };
+        way.inbox.told = way.inbox.read;
+        let confirm =
+            Confirm { sender, arrived: way.inbox.arrived, read: way.inbox.read, first_sent };
         self.confirm(confirm);
     }
 
@@ -265,7 +267,7 @@ impl State {
         if !self.gets_in(from, to) {
             return;
         }
-        let ended = self.way(end.other()).is_some_and(|way| way.end_received);
+        let ended = self.way(end.other()).is_some_and(|way| way.inbox.ended);
         let why = match self.end(end).map(|end| end.known) {
             Some(Known::Opening) if end.side == Side::Client => io::ErrorKind::ConnectionRefused,
             Some(Known::Open) if ended => io::ErrorKind::BrokenPipe,

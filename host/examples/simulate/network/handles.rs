@@ -179,21 +179,21 @@ fn read(
 ) -> Poll<io::Result<()>> {
     owned(state, id)?;
     let way = state.way(id.other()).expect("its end is there");
-    if !way.received.is_empty() {
-        let wanted = buffer.remaining().min(way.received.len());
-        let (front, back) = way.received.as_slices();
+    if !way.inbox.bytes.is_empty() {
+        let wanted = buffer.remaining().min(way.inbox.bytes.len());
+        let (front, back) = way.inbox.bytes.as_slices();
         let from_front = wanted.min(front.len());
         buffer.put_slice(&front[..from_front]);
         buffer.put_slice(&back[..wanted - from_front]);
-        way.received.drain(..wanted);
-        way.read += wanted as u64;
+        way.inbox.bytes.drain(..wanted);
+        way.inbox.read += wanted as u64;
         // Less is told with the next that arrives.
-        if way.read - way.told >= WINDOW / 4 {
+        if way.inbox.read - way.inbox.told >= WINDOW / 4 {
             state.tell(id.other());
         }
         return Poll::Ready(Ok(()));
     }
-    if way.end_received {
+    if way.inbox.ended {
         return Poll::Ready(Ok(()));
     }
     let (end, spent) = owned(state, id)?;

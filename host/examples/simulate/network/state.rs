@@ -258,12 +258,13 @@ impl State {
         let known = known.known;
         self.disown(end);
         // As Linux does it: what comes back is a reset then.
-        let unread = self.way(end.other()).is_some_and(|way| !way.received.is_empty());
+        let unread = self.way(end.other()).is_some_and(|way| !way.inbox.bytes.is_empty());
         match known {
             Known::Open if !unread => self.finish(end),
             Known::Open | Known::Opening => self.abort(end),
-            Known::Gone => self.clean(end.connection),
+            Known::Gone => {}
         }
+        self.clean(end.connection);
     }
 
     pub(super) fn disown(&mut self, end: EndId) {
@@ -327,8 +328,9 @@ impl State {
                     self.lose_some(end);
                     self.abort(end);
                 }
-                Known::Gone => self.clean(end.connection),
+                Known::Gone => {}
             }
+            self.clean(end.connection);
         }
     }
 
