@@ -16,8 +16,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use self::{
     check::{check, check_indexes, ensure, highest},
-    disk::{Disk, Image, Logged, Platter, Style, Window},
+    disk::{Disk, Image, Logged, Platter, Window},
     history::{Attempt, History, Kept},
+    torn::Style,
     workload::{Driver, accept, deploy, ready, request},
 };
 use crate::{
@@ -39,6 +40,7 @@ mod check;
 mod disk;
 mod errors;
 mod history;
+mod torn;
 mod workload;
 
 /// Commits of the workload are about as many.

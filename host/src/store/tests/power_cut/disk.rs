@@ -5,15 +5,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use rand::{Rng, rngs::StdRng, seq::SliceRandom};
+use rand::rngs::StdRng;
 
+use super::torn::{Style, land};
 use crate::{
     model::clock::Clock,
     store::{Config, Store, open::OpenError},
 };
-
-/// A disk writes whole sectors or leaves them; beyond that it promises nothing before a sync.
-const SECTOR: usize = 512;
 
 /// The tables, and the journal.
 const FILES: usize = 2;
@@ -221,32 +219,6 @@ fn write_at(bytes: &mut Vec<u8>, at: usize, data: &[u8]) {
     bytes[at..at + data.len()].copy_from_slice(data);
 }
 
-/// What becomes of the writes after the last sync.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    Nothing,
-    Everything,
-    /// Those before some point, the last of them torn.
-    Prefix,
-    /// Any of them, some torn.
-    Some,
-    /// Any of them, some torn, in any order.
-    Shuffled,
-    /// All but one, in any order.
-    AllButOne,
-}
-
-impl Style {
-    pub const ALL: [Self; 6] = [
-        Self::Nothing,
-        Self::Everything,
-        Self::Prefix,
-        Self::Some,
-        Self::Shuffled,
-        Self::AllButOne,
-    ];
-}
-
 /// Walks through what happened to a disk; knows at each operation what is safe and what is not yet.
 #[derive(Debug, Clone)]
 pub struct Platter<'a> {
@@ -278,44 +250,17 @@ impl<'a> Platter<'a> {
     /// What the disk holds when the power comes back.
     pub fn cut(&self, style: Style, rng: &mut StdRng) -> Image {
         let mut image = self.durable.clone();
-        if style == Style::Nothing {
-            return image;
-        }
-        let mut ops = self.pending.clone();
-        if matches!(style, Style::Shuffled | Style::AllButOne) {
-            ops.shuffle(rng);
-        }
-        let special = if ops.is_empty() { 0 } else { rng.random_range(0..ops.len()) };
-        for (n, op) in ops.into_iter().enumerate() {
-            let (kept, torn) = match style {
-                Style::Nothing => (false, false),
-                Style::Everything => (true, false),
-                Style::Prefix => (n <= special, n == special),
-                Style::AllButOne => (n != special, false),
-                Style::Some | Style::Shuffled => (rng.random(), rng.random_ratio(1, 4)),
-            };
+        style.choose(self.pending.len(), rng, |n, torn, rng| {
+            let op = self.pending[n];
             let file = &mut image[op.file];
             match &op.action {
-                _ if !kept => {}
                 Action::SetLen(len) => file.resize(*len, 0),
-                Action::Write { at, bytes } => land(file, *at, bytes, torn, rng),
+                Action::Write { at, bytes } => {
+                    land(file.len(), *at, bytes, torn, rng, |at, part| write_at(file, at, part));
+                }
                 Action::Sync => {}
             }
-        }
+        });
         image
-    }
-}
-
-/// Writes, whole or only some of its sectors. Beyond the end the file may have grown for it, or not.
-fn land(image: &mut Vec<u8>, at: usize, bytes: &[u8], torn: bool, rng: &mut StdRng) {
-    let grows = rng.random();
-    let mut from = 0;
-    while from < bytes.len() {
-        let to = bytes.len().min((at + from) / SECTOR * SECTOR + SECTOR - at);
-        let lost = torn && rng.random();
-        if !lost && (at + to <= image.len() || grows) {
-            write_at(image, at + from, &bytes[from..to]);
-        }
-        from = to;
     }
 }

@@ -10,9 +10,10 @@ use super::{
     BEGAN_MS, Effort, Recorded, at_rest,
     check::{check, ensure},
     config,
-    disk::{Disk, Fault, Image, Platter, Style},
+    disk::{Disk, Fault, Image, Platter},
     history::History,
     record, seed,
+    torn::Style,
     workload::{Driver, accept, deploy},
 };
 use crate::{
