@@ -22,7 +22,7 @@ pub use stream::{Connector, Listener, SimulatedListener, SimulatedStream, Stream
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn SimulatedStream>>> + Send>>;
 
 /// What a simulation gives a node instead.
-pub trait Simulated {
+pub trait Simulated: Send + Sync {
     fn random(&self, bytes: &mut [u8]);
     fn awake(&self) -> Duration;
     fn connect(&self, to: SocketAddr) -> Connecting;

@@ -20,10 +20,7 @@ use hyper::{
     header::{CONNECTION, HOST, HeaderName, HeaderValue},
     service::Service,
 };
-use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client as Pool, rt::TokioExecutor};
 use tokio::{
     sync::{SemaphorePermit, watch},
     time::Instant,
@@ -35,6 +32,7 @@ use super::{config::Mode, pair::Pair};
 use crate::{
     control,
     ingress::webhook::{self, Webhooks},
+    machine::Connector,
     model::{limits, pair::Role},
     net::problem::Problem,
     replication::Seen,
@@ -70,7 +68,7 @@ pub(super) struct Front {
     pair: Option<Pair>,
     signer: Signer,
     /// To the other node.
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pool: Pool<Connector, Full<Bytes>>,
 }
 
 impl Front {
@@ -81,9 +79,7 @@ impl Front {
         pair: Option<Pair>,
         signer: Signer,
     ) -> Self {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(Duration::from_secs(1)));
+        let http = Connector::new(Duration::from_secs(1));
         Self {
             webhooks: Arc::new(webhooks),
             router,
