@@ -20,6 +20,7 @@ use clap::Parser;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tandem::runtime::{self, Engine};
 
+mod chance;
 mod check;
 mod disk;
 mod faults;
@@ -200,7 +201,8 @@ fn main() -> ExitCode {
             if seed >= from + seeds {
                 return;
             }
-            let outcome = simulate(seed, args.seconds, &engine, folder.path());
+            let outcome =
+                chance::fixed(seed, || simulate(seed, args.seconds, &engine, folder.path()));
             if args.trace {
                 outcome.history.lines().iter().for_each(|line| println!("{line}"));
             }
