@@ -141,16 +141,14 @@ impl Checker<'_> {
 
     /// I1, I2, I7: what has a receipt is there; with a witness under its own id.
     fn nothing_is_lost(&self) {
+        let bodies: BTreeSet<&[u8]> =
+            self.stored.values().map(|stored| &stored.row.body[..]).collect();
         let seen = self.world.history.see();
-        let mut under: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
-        for receipt in &seen.receipts {
-            under.entry(receipt.number).or_default().insert(&receipt.id);
-        }
         let is_lost = |receipt: &&Receipt| {
-            let mut ids = under[&receipt.number].iter();
+            // Nodes that both took it, with one key, come to one of the two.
             let may_be_another = receipt.is_keyed && !self.world.setup.has_witness;
             !self.stored.contains_key(&receipt.id)
-                && !(may_be_another && ids.any(|id| self.stored.contains_key(*id)))
+                && !(may_be_another && bodies.contains(receipt.body.as_bytes()))
         };
         let lost: Vec<Receipt> = seen.receipts.iter().filter(is_lost).cloned().collect();
         let doubled = seen.same_key.clone();

@@ -118,7 +118,7 @@ impl Faults {
             43..=55 => Fault::CutBoth(from, to),
             56..=62 => Fault::Lossy(from, to),
             63..=67 => Fault::Slow(from, to),
-            68..=71 => Fault::MoveClock(node, dice.random_range(-86_400_000..86_400_000)),
+            68..=71 => Fault::MoveClock(node, dice.random_range(-5000..5000)),
             72..=75 => Fault::Rate(node, dice.random_range(850..=1150)),
             76..=79 => Fault::DiskFails(node, *[5, 28].choose(dice).expect("EIO and ENOSPC")),
             80..=82 => Fault::DiskNearlyFull(node),

@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::Xxh3;
 /// One receipt, as its sender got it.
 #[derive(Debug, Clone)]
 pub struct Receipt {
-    pub solution: &'static str,
-    pub number: u64,
+    /// No two messages have the same.
+    pub body: String,
     pub id: String,
     pub epoch: u64,
     pub durability: u8,

@@ -64,7 +64,11 @@ impl Message {
             7..=8 => ("leads-once", "form", lead(number)),
             _ => {
                 let up = dice.random_bool(0.5);
-                ("uptime-watch", "report", format!(r#"{{"service":"{of}","up":{up}}}"#))
+                (
+                    "uptime-watch",
+                    "report",
+                    format!(r#"{{"service":"{of}","up":{up},"number":{number}}}"#),
+                )
             }
         };
         Self { solution, source, number, key: format!("{of}"), body }
@@ -147,8 +151,7 @@ impl Sender {
         let sent = self.history.now();
         let answer = self.client.request(request, PATIENCE, ANSWER_BYTES).await;
         let receipt = answer.ok().and_then(|answer| self.read(&answer)).map(|receipt| Receipt {
-            solution,
-            number: *number,
+            body: body.clone(),
             id: receipt["id"].as_str().unwrap_or_default().to_owned(),
             epoch: receipt["epoch"].as_u64().unwrap_or(0),
             durability: u8::try_from(receipt["durability"].as_u64().unwrap_or(0)).unwrap_or(0),

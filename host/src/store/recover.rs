@@ -4,9 +4,8 @@
 //! first id: nothing is lost, and what came there too is not taken twice. What its handling did is not carried over, but
 //! effects that it made for certain are not made again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -114,6 +113,11 @@ impl Apart {
         self.messages.is_empty() && self.made.is_empty()
     }
 
+    fn add(&mut self, more: Self) {
+        self.messages.extend(more.messages);
+        self.made.extend(more.made);
+    }
+
     pub fn pack(&self) -> Result<Vec<u8>, PackError> {
         let messages = self.messages.iter().map(|recovered| PackedMessage {
             id: recovered.id.0,
@@ -149,7 +153,7 @@ impl Apart {
 }
 
 /// Messages from outside that a frame takes in, and effects that were made by then.
-pub fn accepted_in(frame: &Bytes) -> Result<Apart, FrameError> {
+pub fn accepted_in(frame: &[u8]) -> Result<Apart, FrameError> {
     let (mut messages, mut made) = (Vec::new(), Vec::new());
     let mut keys = BTreeMap::new();
     for op in Frame::decode(frame)?.ops() {
@@ -214,7 +218,22 @@ impl Store {
             note_made(&mut made, key, value);
             Ok(true)
         })?;
-        Ok(Apart { messages: from_outside(messages, &mut keys), made })
+        let mut apart = Apart { messages: from_outside(messages, &mut keys), made };
+        // Who died right after it wrote a frame does not show it, though it may have given receipts for it.
+        let shown = snapshot.head()?.position.seq;
+        let mut damaged = None;
+        self.journal(shown.max(seq) + 1, |frame| {
+            match accepted_in(frame) {
+                Ok(more) => apart.add(more),
+                Err(error) => damaged = Some(error),
+            }
+            damaged.is_none()
+        })
+        .map_err(redb::StorageError::from)?;
+        match damaged {
+            Some(error) => Err(redb::StorageError::from(io::Error::other(error)).into()),
+            None => Ok(apart),
+        }
     }
 
     /// Up to which frame another primary made what is here, if the last epochs are this node's own. What follows is in
