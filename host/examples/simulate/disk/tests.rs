@@ -79,6 +79,19 @@ fn power_cut_takes_what_was_not_synced() {
     assert!(cut(&disk, Cut::Power(Style::Nothing), 1) == after);
 }
 
+#[test]
+fn order_of_writes_is_kept_if_all_reach_the_disk() {
+    let disk = Disk::new();
+    let handle = disk.open(file());
+    handle.set_len(10_000).unwrap();
+    handle.sync_data().unwrap();
+    for byte in 1..6 {
+        handle.write(u64::from(byte) * 1000, &vec![byte; 3000]).unwrap();
+    }
+    let written = disk.content(file());
+    assert!(cut(&disk, Cut::Power(Style::Everything), 1) == written);
+}
+
 /// What a process left that died can still go with the power.
 #[test]
 fn writes_of_a_process_that_died_are_not_safe() {
@@ -202,7 +215,7 @@ fn zeros_take_no_memory() {
     let disk = Disk::new();
     let handle = disk.open(file());
     for at in 0..1600 {
-        handle.write(at * 65_536, &[0; 65_536]).unwrap();
+        handle.write(at * 65_536, &vec![0; 65_536]).unwrap();
     }
     let inner = disk.inner();
     assert_eq!(inner.files[0].1.len(), 100 << 20);

@@ -431,7 +431,7 @@ fn who_writes_to_a_process_that_died_hears_of_it() {
     let broken = world.spawn(async move {
         let mut client = client;
         loop {
-            if let Err(error) = client.write_all(&[0; 100_000]).await {
+            if let Err(error) = client.write_all(&noise(100_000)).await {
                 return error.kind();
             }
         }
