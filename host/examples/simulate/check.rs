@@ -42,6 +42,9 @@ struct Checker<'a> {
     deliveries: BTreeMap<(String, u16), DeliveryRow>,
 }
 
+/// As what a message was counted, the frame it came in, and its id.
+type Counted<'a> = (u64, u64, &'a str);
+
 /// Says into the history what must not be.
 pub fn check(world: &World) {
     let (Some(one), Some(other)) = (world.inside(0), world.inside(1)) else {
@@ -139,6 +142,12 @@ impl Checker<'_> {
         self.world.history.violate(what);
     }
 
+    fn violate_each(&self, all: impl IntoIterator<Item = String>) {
+        for what in all {
+            self.violate(what);
+        }
+    }
+
     /// I1, I2, I7: what has a receipt is there; with a witness under its own id.
     fn nothing_is_lost(&self) {
         let bodies: BTreeSet<&[u8]> =
@@ -147,8 +156,8 @@ impl Checker<'_> {
         let is_lost = |receipt: &&Receipt| {
             // Nodes that both took it, with one key, come to one of the two.
             let may_be_another = receipt.is_keyed && !self.world.setup.has_witness;
-            !self.stored.contains_key(&receipt.id)
-                && !(may_be_another && bodies.contains(receipt.body.as_bytes()))
+            let is_another = may_be_another && bodies.contains(receipt.body.as_bytes());
+            !is_another && !self.stored.contains_key(&receipt.id)
         };
         let lost: Vec<Receipt> = seen.receipts.iter().filter(is_lost).cloned().collect();
         let doubled = seen.same_key.clone();
@@ -171,7 +180,7 @@ impl Checker<'_> {
 
     /// I1, I10: what a solution counted, in the order of acceptance: each message once, none twice, none before its turn.
     fn counted_once(&self, solution: &str, count: impl Fn(&Value) -> Option<u64>) {
-        let mut of_key: BTreeMap<Option<&str>, Vec<(u64, u64, &str)>> = BTreeMap::new();
+        let mut of_key: BTreeMap<Option<&str>, Vec<Counted<'_>>> = BTreeMap::new();
         for (id, stored) in &self.stored {
             if stored.row.solution.as_str() != solution {
                 continue;
@@ -189,8 +198,7 @@ impl Checker<'_> {
             for (n, (count, _, id)) in counts.iter().enumerate() {
                 if *count != n as u64 + 1 {
                     return self.violate(format!(
-                        "{solution}: {id} of {key:?} was counted as {count}, and {} before it",
-                        n
+                        "{solution}: {id} of {key:?} was counted as {count}, and {n} before it"
                     ));
                 }
             }
@@ -266,7 +274,7 @@ impl Checker<'_> {
             }
         }
         drop(seen);
-        wrong.into_iter().for_each(|wrong| self.violate(wrong));
+        self.violate_each(wrong);
     }
 
     /// I4: once there is a receipt of an epoch, nobody gets one of an epoch before for what is sent from then on.
@@ -311,6 +319,6 @@ impl Checker<'_> {
             last = number;
         }
         drop(seen);
-        wrong.into_iter().for_each(|wrong| self.violate(wrong));
+        self.violate_each(wrong);
     }
 }

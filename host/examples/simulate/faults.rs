@@ -173,11 +173,15 @@ impl Faults {
     fn end_due(&mut self, world: &mut World) {
         let now = world.now;
         let due: Vec<_> = self.lasting.extract_if(.., |lasting| lasting.until <= now).collect();
-        due.into_iter().for_each(|Lasting { fault, .. }| end(world, fault));
+        for Lasting { fault, .. } in due {
+            end(world, fault);
+        }
     }
 
     fn end_all(&mut self, world: &mut World) {
-        std::mem::take(&mut self.lasting).into_iter().for_each(|lasting| end(world, lasting.fault));
+        for lasting in std::mem::take(&mut self.lasting) {
+            end(world, lasting.fault);
+        }
         world.network.heal();
         for n in 0..world.hosts.len() {
             if n != WITNESS || world.setup.has_witness {

@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-use xxhash_rust::xxh3::Xxh3;
-
 /// One receipt, as its sender got it.
 #[derive(Debug, Clone)]
 pub struct Receipt {
@@ -59,7 +57,6 @@ pub struct Seen {
     /// The first thing that must not be.
     pub violation: Option<String>,
     lines: Vec<String>,
-    hash: Xxh3,
 }
 
 impl History {
@@ -77,7 +74,6 @@ impl History {
         let mut line = String::new();
         let now = seen.now;
         write!(line, "{:>9.3} s  {}", now.as_secs_f64(), text.as_ref()).expect("it is a String");
-        seen.hash.update(line.as_bytes());
         seen.lines.push(line);
     }
 
@@ -92,11 +88,7 @@ impl History {
         self.see().violation.get_or_insert(what);
     }
 
-    /// Of the whole log: the same for the same seed.
-    pub fn hash(&self) -> u64 {
-        self.see().hash.digest()
-    }
-
+    /// Everything that happened, in its order.
     pub fn lines(&self) -> Vec<String> {
         self.see().lines.clone()
     }

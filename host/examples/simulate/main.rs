@@ -39,7 +39,7 @@ use history::History;
 use world::World;
 
 /// How long a pair may take to be whole again and done with everything.
-const HEALING: Duration = Duration::from_secs(180);
+const HEALING: Duration = Duration::from_mins(3);
 
 /// Simulates pairs of nodes with everything that can befall them, and checks what came of it
 #[derive(Debug, Parser)]
@@ -123,11 +123,11 @@ fn begin(world: &mut World) {
     world.join();
     world.start(1);
     world.start(world::RECEIVER);
-    if !world.run_until(Duration::from_secs(60), |world| world.whole().is_some()) {
+    if !world.run_until(Duration::from_mins(1), |world| world.whole().is_some()) {
         return world.history.violate("the pair does not become whole at first");
     }
     world.start(world::PEOPLE);
-    if !world.run_until(Duration::from_secs(60), |world| {
+    if !world.run_until(Duration::from_mins(1), |world| {
         !world.history.is_well() || !world.history.see().receipts.is_empty()
     }) {
         world.history.violate("nothing is taken at first");

@@ -74,7 +74,6 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub history: History,
     pub dice: StdRng,
-    pub operator: Option<Operator>,
     engine: Engine,
     folder: PathBuf,
     slots: [Slot; 2],
@@ -117,7 +116,6 @@ impl World {
             hosts,
             history: History::default(),
             dice,
-            operator: None,
             engine,
             folder,
             slots: [Slot::default(), Slot::default()],
@@ -132,9 +130,10 @@ impl World {
     fn config(&self, n: usize) -> Config {
         let Setup { has_witness, without_witness, is_strict, fails_back, .. } = self.setup;
         let (own, other) = (address(n, LINK), address(1 - n, LINK));
-        let witness = match has_witness {
-            true => format!("witness = \"{}\"", address(WITNESS, HOOKS)),
-            false => format!("without_witness = \"{without_witness}\""),
+        let witness = if has_witness {
+            format!("witness = \"{}\"", address(WITNESS, HOOKS))
+        } else {
+            format!("without_witness = \"{without_witness}\"")
         };
         let text = format!(
             "data_dir = \"{}\"\nlisten = \"{}\"\n[store]\ncache = \"1MiB\"\n[runtime]\ninstances = 4\nthreads = 1\n\
@@ -252,6 +251,7 @@ impl World {
     }
 
     fn forget(&mut self, n: usize) {
+        self.restarts.retain(|(host, _)| *host != n);
         if let Some(slot) = self.slots.get(n) {
             slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
@@ -284,21 +284,17 @@ impl World {
         is_so(self)
     }
 
-    pub fn run_for(&mut self, time: Duration) {
-        self.run_until(time, |_| false);
-    }
-
     /// One millisecond.
     pub fn step(&mut self) {
         self.now += STEP;
         self.history.see().now = self.now;
         self.network.advance(self.now);
-        for n in 0..self.hosts.len() {
-            crate::trace::on(self.hosts[n].name, self.now);
+        for (n, name) in NAMES.iter().enumerate() {
+            crate::trace::on(name, self.now);
             if self.hosts[n].step(self.now) {
                 self.forget(n);
                 if n != PEOPLE {
-                    self.history.log(format!("{} ended by itself", NAMES[n]));
+                    self.history.log(format!("{name} ended by itself"));
                     self.restarts.push((n, self.now + RESTART));
                 }
             }
@@ -312,19 +308,19 @@ impl World {
 
     /// At most one node is primary in an epoch, and there is only one epoch in which receipts are given.
     fn look(&mut self) {
-        for n in 0..2 {
+        for (n, name) in NAMES.iter().enumerate().take(2) {
             let Some(inside) = self.inside(n) else { continue };
             let view = inside.pair.view.borrow();
             let Phase::Primary(leading) = &view.state.phase else { continue };
             let epoch = leading.epoch;
             drop(view);
-            let before = self.history.see().primaries.insert(epoch, NAMES[n]);
+            let before = self.history.see().primaries.insert(epoch, name);
             match before {
                 None => {
-                    self.history.log(format!("{} is primary in epoch {epoch}", NAMES[n]));
+                    self.history.log(format!("{name} is primary in epoch {epoch}"));
                     self.history.see().takeovers += 1;
                 }
-                Some(other) if other != NAMES[n] && self.setup.has_witness => {
+                Some(other) if other != *name && self.setup.has_witness => {
                     self.history.violate(format!("both nodes are primary in epoch {epoch}"));
                 }
                 Some(_) => {}

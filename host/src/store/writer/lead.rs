@@ -31,6 +31,7 @@ pub(super) struct Leading {
 
 impl Writer {
     /// Applies what was gathered and all that wait behind it, and commits them as one frame.
+    #[expect(clippy::await_holding_invalid_type, reason = "there is no other writer to keep out")]
     pub(super) async fn commit_waiting(
         &mut self,
         queue: &mut mpsc::Receiver<Job>,
