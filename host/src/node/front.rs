@@ -185,12 +185,13 @@ impl Front {
             let changed = async {
                 tokio::select! {
                     biased;
-                    _ = view.changed() => {}
-                    _ = seen.changed() => {}
-                    _ = serving.changed() => {}
+                    changed = view.changed() => changed,
+                    changed = seen.changed() => changed,
+                    changed = serving.changed() => changed,
                 }
             };
-            if tokio::time::timeout_at(until, changed).await.is_err() {
+            // It is too late, or this node is stopping.
+            if !matches!(tokio::time::timeout_at(until, changed).await, Ok(Ok(()))) {
                 drop(room);
                 return Err(not_primary(StatusCode::SERVICE_UNAVAILABLE));
             }
