@@ -2,27 +2,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde::Serialize;
-use serde_json::Value;
-use tandem_tests::{Receiver, Request, Side, audit};
 
 use crate::{
     Outcome,
     cluster::Cluster,
     faults::Dice,
     history::{Receipt, Route, Seen, Sent},
-    lock, senders,
+    lock,
+    stored::{self, Stored},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Of one kind of violation, so many are named.
 const NAMED: usize = 5;
-/// Until everything that was accepted is handled and delivered; the whole backlog of a run.
-const TO_DRAIN: Duration = Duration::from_mins(5);
-/// The longest wait of a delivery, twice.
-const TO_BE_ALIKE: Duration = Duration::from_secs(30);
 /// What no node may ever say of itself.
 const BAD_LINES: [&str; 3] = ["the stores differ", "panicked", "roles cannot be decided"];
 
@@ -44,19 +42,13 @@ pub struct Figures {
     pub told_as_unknown: usize,
 }
 
-/// All that a node shows.
-struct Stored {
-    /// By id: solution and status.
-    messages: BTreeMap<String, (String, String)>,
-    /// How often each message was handled, by name, for each route.
-    handled: [BTreeMap<String, u64>; 3],
-}
-
 struct Check<'a> {
     seen: &'a Seen,
     stored: &'a Stored,
     /// By path: key and body, in order of arrival.
     calls: &'a HashMap<String, Vec<(String, String)>>,
+    /// What became of a message's request.
+    told: &'a dyn Fn(&str) -> String,
     /// Both nodes may have acted at a time: what both did may be there twice.
     may_both_act: bool,
     figures: Figures,
@@ -65,30 +57,17 @@ struct Check<'a> {
 
 /// Waits until all is done, and checks; violations go into the history.
 pub fn check(cluster: &mut Cluster, dice: &Dice, may_both_act: bool) -> Outcome<Figures> {
-    let primary = drained(cluster)?;
-    let stored = stored(primary)?;
-    let calls = calls(dice.receiver);
+    let primary = stored::drained(cluster)?;
+    let (stored, calls) = (stored::stored(primary)?, stored::calls(dice.receiver));
+    let told = |id: &str| stored::told(primary, id);
     let history = cluster.history.clone();
     let (figures, violations) = {
         let seen = &*lock(&history.seen);
-        let mut check = Check {
-            seen,
-            stored: &stored,
-            calls: &calls,
-            may_both_act,
-            figures: Figures { sent: seen.sent.len(), ..Figures::default() },
-            violations: Vec::new(),
-        };
-        check.receipts();
-        check.handled();
-        check.requests(primary);
-        check.order();
-        check.epochs();
-        (check.figures, check.violations)
+        Check::of(seen, &stored, &calls, &told, may_both_act)
     };
     violations.into_iter().for_each(|violation| history.violation(violation));
-    operators(cluster, dice, primary)?;
-    alike(cluster)?;
+    stored::operators(cluster, dice, primary)?;
+    stored::alike(cluster)?;
     for node in &cluster.nodes {
         let log = node.under.log();
         for bad in BAD_LINES {
@@ -100,81 +79,25 @@ pub fn check(cluster: &mut Cluster, dice: &Dice, may_both_act: bool) -> Outcome<
     Ok(figures)
 }
 
-/// Waits until nothing is queued and nothing is to be delivered, and what was set aside is with the primary.
-fn drained(cluster: &mut Cluster) -> Outcome<Side> {
-    cluster.wait_whole(TO_DRAIN)?;
-    cluster.wait("everything is handled and delivered", TO_DRAIN, |cluster| {
-        let is_settled = |side: &Side| {
-            let kept = api(*side, "pair/quarantine").ok();
-            let entries = kept.and_then(|kept| kept["entries"].as_array().cloned());
-            entries.is_some_and(|entries| entries.iter().all(|entry| entry["settled"] == true))
-        };
-        let Some(side) = cluster.whole() else { return false };
-        let status = api(side, "status").unwrap_or_default();
-        status["messages"]["queued"] == 0
-            && status["deliveries"]["pending"] == 0
-            && Side::BOTH.iter().all(is_settled)
-    })?;
-    cluster.whole().ok_or_else(|| "the pair is not whole any more".into())
-}
-
-fn api(side: Side, path: &str) -> Outcome<Value> {
-    let request = Request::new("GET", &format!("/api/v1/{path}"));
-    let answer = request.send(senders::targets()[side as usize])?;
-    match answer.status {
-        200 => Ok(answer.json()),
-        _ => Err(format!("GET {path} at {side:?}: {answer}").into()),
+impl<'a> Check<'a> {
+    fn of(
+        seen: &'a Seen,
+        stored: &'a Stored,
+        calls: &'a HashMap<String, Vec<(String, String)>>,
+        told: &'a dyn Fn(&str) -> String,
+        may_both_act: bool,
+    ) -> (Figures, Vec<String>) {
+        let figures = Figures { sent: seen.sent.len(), ..Figures::default() };
+        let violations = Vec::new();
+        let mut check = Self { seen, stored, calls, told, may_both_act, figures, violations };
+        check.receipts();
+        check.handled();
+        check.requests();
+        check.order();
+        check.epochs();
+        (check.figures, check.violations)
     }
-}
 
-fn stored(side: Side) -> Outcome<Stored> {
-    let mut messages = BTreeMap::new();
-    let mut before = String::new();
-    loop {
-        let page = api(side, &format!("messages?limit=1000{before}"))?;
-        for message in page["messages"].as_array().into_iter().flatten() {
-            let [id, solution, status] =
-                ["id", "solution", "status"].map(|name| message[name].as_str().unwrap_or("?").to_owned());
-            messages.insert(id, (solution, status));
-        }
-        match page["next"].as_str() {
-            Some(next) => before = format!("&before={next}"),
-            None => break,
-        }
-    }
-    let [again, once, lane] = Route::ALL.map(|route| handled(side, route));
-    Ok(Stored { messages, handled: [again?, once?, lane?] })
-}
-
-fn handled(side: Side, route: Route) -> Outcome<BTreeMap<String, u64>> {
-    let mut handled = BTreeMap::new();
-    let mut after = String::new();
-    loop {
-        let path = format!("state/{}?prefix=n/&limit=1000{after}", route.name());
-        let page = api(side, &path)?;
-        let page = page.as_array().map(Vec::as_slice).unwrap_or_default();
-        for entry in page {
-            let key = entry["key"].as_str().unwrap_or_default();
-            let times = entry["value"]["text"].as_str().and_then(|times| times.parse().ok());
-            handled.insert(key.trim_start_matches("n/").to_owned(), times.unwrap_or(u64::MAX));
-        }
-        match page.last().filter(|_| page.len() == 1000) {
-            Some(last) => after = format!("&after={}", last["key"].as_str().unwrap_or_default()),
-            None => return Ok(handled),
-        }
-    }
-}
-
-fn calls(receiver: &Receiver) -> HashMap<String, Vec<(String, String)>> {
-    let mut calls = HashMap::<_, Vec<_>>::new();
-    for call in receiver.calls() {
-        let key = call.header("idempotency-key").unwrap_or_default().to_owned();
-        calls.entry(call.path).or_default().push((key, call.body));
-    }
-    calls
-}
-
-impl Check<'_> {
     /// One violation for all cases of a kind, the first of them by name.
     fn cases(&mut self, what: &str, cases: &[String]) {
         if !cases.is_empty() {
@@ -255,7 +178,7 @@ impl Check<'_> {
     }
 
     /// What the receivers got.
-    fn requests(&mut self, primary: Side) {
+    fn requests(&mut self) {
         let none = Vec::new();
         for route in Route::ALL {
             let path = format!("/{}", route.name());
@@ -278,7 +201,7 @@ impl Check<'_> {
                 .filter(|(_, times)| *times != 1)
                 .collect();
             match route {
-                Route::Once => self.at_most_once(primary, &wrong),
+                Route::Once => self.at_most_once(&wrong),
                 Route::Again | Route::Lane => {
                     let never: Vec<_> = wrong.iter().filter(|(_, times)| *times == 0).collect();
                     let never: Vec<_> = never.iter().map(|(id, _)| (*id).clone()).collect();
@@ -294,11 +217,10 @@ impl Check<'_> {
     }
 
     /// Not made, or made twice: the delivery has to say that nobody knows.
-    fn at_most_once(&mut self, primary: Side, wrong: &[(&String, usize)]) {
+    fn at_most_once(&mut self, wrong: &[(&String, usize)]) {
         let (mut silent, mut doubled) = (Vec::new(), Vec::new());
         for (id, times) in wrong {
-            let message = api(primary, &format!("messages/{id}")).unwrap_or_default();
-            let status = message["deliveries"][0]["status"].as_str().unwrap_or("none").to_owned();
+            let status = (self.told)(id);
             let case = format!("{id}, {times} times, told as {status}");
             match (times, status.as_str()) {
                 (0, "unknown") => self.figures.told_as_unknown += 1,
@@ -357,54 +279,3 @@ impl Check<'_> {
     }
 }
 
-/// What an operator was told is so.
-fn operators(cluster: &Cluster, dice: &Dice, primary: Side) -> Outcome<()> {
-    let history = &cluster.history;
-    let settings = api(primary, "settings")?;
-    let settings = settings.as_array().map(Vec::as_slice).unwrap_or_default();
-    let is = settings.iter().find(|setting| setting["name"] == "chaos").map(|s| s["value"].clone());
-    if let Some(told) = dice.setting.filter(|told| is != Some(Value::from(*told))) {
-        history.violation(format!("the setting was set to {told} and is {is:?}"));
-    }
-    for route in Route::ALL {
-        let is = api(primary, &format!("solutions/{}", route.name()))?["version"].clone();
-        let told = dice.versions[route as usize].map(|revision| format!("0.1.{revision}"));
-        if let Some(told) = told.filter(|told| is != told.as_str()) {
-            history.violation(format!("`{}` was deployed as {told} and is {is}", route.name()));
-        }
-    }
-    Ok(())
-}
-
-/// Both nodes show the same, and end with the same frame. That their contents are the same they look at themselves, with
-/// every sign of life ("the stores differ").
-fn alike(cluster: &mut Cluster) -> Outcome<()> {
-    let told = std::cell::RefCell::new(String::new());
-    let same = cluster.wait("both nodes show the same", TO_BE_ALIKE, |cluster| {
-        let heads = Side::BOTH.map(|side| cluster.status(side).map(|status| status["head"].clone()));
-        let shown = Side::BOTH.map(|side| shown(cluster, side).unwrap_or_default());
-        let [main, failover] = &shown;
-        let differ = main.iter().zip(failover).find(|(one, other)| one != other);
-        *told.borrow_mut() = format!("{heads:?}, {} and {}, {differ:?}", main.len(), failover.len());
-        heads[0].is_some() && heads[0] == heads[1] && !main.is_empty() && main == failover
-    });
-    if same.is_err() {
-        cluster.history.violation(format!("the nodes do not show the same: {}", told.borrow()));
-    }
-    Ok(())
-}
-
-fn shown(cluster: &Cluster, side: Side) -> Outcome<Vec<Value>> {
-    let node = &cluster.node(side).under;
-    let mut solutions = api(side, "solutions")?;
-    for solution in solutions.as_array_mut().into_iter().flatten() {
-        // Counted by who handles them.
-        solution["queued"].take();
-    }
-    let mut shown = vec![api(side, "settings")?, solutions];
-    for route in Route::ALL {
-        shown.push(Value::from_iter(handled(side, route)?));
-    }
-    shown.extend(audit::messages(node).into_values());
-    Ok(shown)
-}

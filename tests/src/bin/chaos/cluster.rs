@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt,
     path::Path,
     sync::Arc,
     thread,
@@ -241,6 +242,8 @@ impl Cluster {
         };
         match status {
             Some(status) if status.success() || node.may_end => {}
+            // Asked before it had begun.
+            Some(status) if status.signal() == Some(Signal::TERM.as_raw()) => {}
             Some(status) => {
                 let log = node.last_lines(12);
                 history.violation(format!("{side:?} was stopped and ended with {status}\n{log}"));

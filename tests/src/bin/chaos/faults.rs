@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// For what an operator asks for; it may take as long as a compilation.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy)]

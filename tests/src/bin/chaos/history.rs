@@ -43,8 +43,6 @@ impl Route {
 pub struct Sent {
     pub name: String,
     pub route: Route,
-    /// Its sender repeats it until there is a receipt.
-    pub is_repeated: bool,
     /// The first is what counts; another came when it was sent again all the same.
     pub receipts: Vec<Receipt>,
 }

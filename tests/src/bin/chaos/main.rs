@@ -2,7 +2,7 @@
 //! seed, and a check of all that was promised.
 //!
 //! It reads in this order: [`hosts`] and [`switch`] (machines and the wire between them), [`disk`], [`cluster`] (the pair),
-//! [`senders`], [`faults`], [`run`], [`upgrade`], [`checker`], [`report`]. `docs/testing.md` says how to use it.
+//! [`senders`], [`faults`], [`run`], [`upgrade`], [`stored`], [`checker`], [`report`]. `docs/testing.md` says how to use it.
 
 #![expect(
     clippy::disallowed_methods,
@@ -22,6 +22,7 @@ mod hosts;
 mod report;
 mod run;
 mod senders;
+mod stored;
 mod switch;
 mod upgrade;
 

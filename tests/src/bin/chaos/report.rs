@@ -10,7 +10,7 @@ use crate::{
     lock,
 };
 
-/// A gap belongs to a fault if it begins at most so long after its end.
+/// A gap belongs to a fault if it begins at most so long after its end, and before the next.
 const SETTLING: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Serialize)]
@@ -43,7 +43,7 @@ pub struct Times {
 pub struct Gaps {
     #[serde(flatten)]
     pub times: Times,
-    /// Longer than any of them takes by itself: other faults fell into the same time.
+    /// Of so many, another fault fell into the same time.
     pub with_others: usize,
 }
 
@@ -110,7 +110,9 @@ fn gaps(seen: &Seen) -> BTreeMap<&'static str, Gaps> {
     at.sort_unstable();
     let mut by_fault = BTreeMap::<_, (Vec<Duration>, usize)>::new();
     for episode in &seen.episodes {
-        let until = episode.healed + SETTLING;
+        let next = seen.episodes.iter().map(|next| next.began).filter(|at| *at >= episode.healed).min();
+        let settled = episode.healed + SETTLING;
+        let until = next.map_or(settled, |next| next.min(settled));
         let first = at.partition_point(|at| *at < episode.began).saturating_sub(1);
         let gap = at[first..]
             .windows(2)
@@ -118,7 +120,7 @@ fn gaps(seen: &Seen) -> BTreeMap<&'static str, Gaps> {
             .map(|two| two[1] - two[0])
             .max();
         let others = seen.episodes.iter().filter(|other| {
-            other.fault != episode.fault && other.began < until && other.healed > episode.began
+            other.fault != episode.fault && other.began < episode.healed && other.healed > episode.began
         });
         let entry = by_fault.entry(episode.fault).or_default();
         entry.0.extend(gap);

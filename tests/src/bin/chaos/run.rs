@@ -119,9 +119,11 @@ fn note(cluster: &Cluster, fault: &Fault, began: Instant) {
     lock(&cluster.history.seen).episodes.push(episode);
 }
 
-/// Waits until the pair is whole, and notes how long that took; more than the bound is a violation.
+/// Waits until the pair is whole and takes messages, and notes how long that took; more than the bound is a violation.
 pub fn whole(cluster: &mut Cluster) -> Outcome<()> {
-    match cluster.wait_whole(BOUND) {
+    let before = cluster.history.receipts();
+    let is_so = |cluster: &Cluster| cluster.whole().is_some() && cluster.history.receipts() > before;
+    match cluster.wait("both nodes are in sync, and senders get receipts", BOUND, is_so) {
         Ok(took) => {
             lock(&cluster.history.seen).whole_after.push(took);
             Ok(())

@@ -96,7 +96,7 @@ impl Sender {
         let Self { route, is_repeated, lane, .. } = *self;
         let name = format!("{}-{lane}-{number:08}", route.name());
         let request = self.request(&name);
-        let mut sent = Sent { name, route, is_repeated, receipts: Vec::new() };
+        let mut sent = Sent { name, route, receipts: Vec::new() };
         let began = Instant::now();
         // Now and then once more, although there is a receipt: at the other.
         let wanted = if number.is_multiple_of(16) && is_repeated { 2 } else { 1 };

@@ -2,6 +2,9 @@
 //! program, roles change in between, processes are killed, and back again; all that while senders send.
 
 use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -125,42 +128,65 @@ fn timed(
 
 /// The other program: a file, or what a revision of this repository builds to, copied into `folder`.
 pub fn program(from: &str, folder: &Path) -> Outcome<PathBuf> {
-    if Path::new(from).is_file() {
-        return Ok(std::path::absolute(from)?);
-    }
-    let tree = folder.join("tree");
-    let path = tree.display().to_string();
-    let root = root();
-    git(&root, &["worktree", "add", "--detach", &path, from])?;
-    let built = build(&root, &tree, folder);
-    git(&root, &["worktree", "remove", "--force", &path])?;
-    built
+    let built = if Path::new(from).is_file() {
+        PathBuf::from(from)
+    } else {
+        build(from)?
+    };
+    let other = folder.join("tandem-other");
+    fs::copy(built, &other)?;
+    Ok(other)
 }
 
-/// In this program's target folder, so that what both depend on is not built twice; and as this one was built.
-fn build(root: &Path, tree: &Path, folder: &Path) -> Outcome<PathBuf> {
+/// Builds a revision as this program was built, from a copy of what it was, in the folder `other` of the target folder.
+fn build(revision: &str) -> Outcome<PathBuf> {
+    let commit = git(&["rev-parse", "--verify", "--quiet", &format!("{revision}^{{commit}}")])?;
     let own = std::env::current_exe()?;
-    let built = own.parent().ok_or("this program is nowhere")?;
-    let target = built.parent().ok_or("this program is in no target folder")?;
+    let profile = own.parent().and_then(Path::file_name).ok_or("this program is nowhere")?;
+    let target = own.ancestors().nth(2).ok_or("this program is in no target folder")?;
+    let other = target.join("other");
+    let (tree, built) = (other.join("tree"), other.join(profile));
+    fs::create_dir_all(&built)?;
+    // One at a time; the next one finds what this one built.
+    let lock = File::create(other.join("lock"))?;
+    lock.lock()?;
+    let (program, of) = (built.join("tandem-under-test"), built.join("commit"));
+    if program.is_file() && fs::read_to_string(&of).is_ok_and(|of| of == commit) {
+        return Ok(program);
+    }
+    share(target, &other, profile)?;
+    fs::remove_dir_all(&tree).ok();
+    fs::create_dir(&tree)?;
+    // As of now, so that nothing of another revision passes for it.
+    let script = "git -C \"$1\" archive \"$2\" | tar --extract --touch --directory \"$3\"";
+    let mut unpack = Command::new("sh");
+    unpack.args(["-c", script, "sh"]).arg(root()).arg(&commit).arg(&tree);
+    if !unpack.status()?.success() {
+        return Err(format!("{revision} cannot be unpacked").into());
+    }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(tree).args(["build", "--locked", "-p", "tandem-tests", "--bin", "tandem-under-test"]);
-    if built.file_name().is_some_and(|name| name == "release") {
+    cargo.current_dir(&tree).arg("build").arg("--target-dir").arg(&other);
+    cargo.args(["--locked", "--quiet", "-p", "tandem-tests", "--bin", "tandem-under-test"]);
+    if profile == "release" {
         cargo.arg("--release");
     }
-    let status = cargo
-        .env("CARGO_TARGET_DIR", target)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()?;
-    if !status.success() {
-        return Err("the other revision does not build".into());
+    if !cargo.stdin(Stdio::null()).stdout(Stdio::null()).status()?.success() {
+        return Err(format!("{revision} does not build").into());
     }
-    let other = folder.join("tandem-other");
-    std::fs::copy(built.join("tandem-under-test"), &other)?;
-    // What stands there now is the other's: whoever builds here next puts its own there.
-    std::fs::remove_file(built.join("tandem-under-test"))?;
-    let _ = root;
-    Ok(other)
+    fs::write(of, commit)?;
+    Ok(program)
+}
+
+/// What both depend on is not built twice: only what is made of it, programs and components, is in a folder of its own.
+fn share(target: &Path, other: &Path, profile: &OsStr) -> Outcome<()> {
+    for part in ["deps", "build", ".fingerprint"] {
+        let link = other.join(profile).join(part);
+        if !link.exists() {
+            symlink(target.join(profile).join(part), link)?;
+        }
+    }
+    // By it a build script knows the target folder.
+    Ok(fs::write(other.join("CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n")?)
 }
 
 /// The repository that this program was built from.
@@ -168,16 +194,16 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-/// Whether there is such a revision here, as there is not in a shallow clone.
+/// Whether there is such a program or revision here, as there is not in a shallow clone.
 pub fn is_there(from: &str) -> bool {
     let commit = format!("{from}^{{commit}}");
-    Path::new(from).is_file() || git(&root(), &["rev-parse", "--verify", "--quiet", &commit]).is_ok()
+    Path::new(from).is_file() || git(&["rev-parse", "--verify", "--quiet", &commit]).is_ok()
 }
 
-fn git(root: &Path, words: &[&str]) -> Outcome<()> {
-    let done = Command::new("git").arg("-C").arg(root).args(words).output()?;
+fn git(words: &[&str]) -> Outcome<String> {
+    let done = Command::new("git").arg("-C").arg(root()).args(words).output()?;
     match done.status.success() {
-        true => Ok(()),
+        true => Ok(String::from_utf8(done.stdout)?.trim().to_owned()),
         false => {
             let why = String::from_utf8_lossy(&done.stderr);
             Err(format!("git {}: {}", words.join(" "), why.trim()).into())
