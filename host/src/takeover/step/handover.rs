@@ -28,10 +28,12 @@ impl State {
     }
 
     pub(super) fn switch_over(&mut self, facts: &Facts, actions: &mut Vec<Action>) {
-        if let Some(why) = self.handover_lacks() {
-            return actions.push(Action::Told(Told::Refused(why)));
+        let Phase::Primary(leading) = &mut self.phase else {
+            return actions.push(Action::Told(Told::Refused("only a primary can hand over")));
+        };
+        if leading.sync != Sync::Both {
+            return actions.push(Action::Told(Told::Refused("the other node is not in sync")));
         }
-        let Phase::Primary(leading) = &mut self.phase else { return };
         if leading.handover == Handover::No {
             leading.handover = Handover::Draining { since: facts.now };
             actions.push(Action::Told(Told::HandingOver));
@@ -50,13 +52,14 @@ impl State {
                     .zip(leading.both_since)
                     .is_some_and(|(hold, since)| facts.now >= since.saturating_add(hold));
                 let is_wanted = due && peer.is_main && !self.rules.is_main && peer.is_up;
-                if is_wanted && self.handover_lacks().is_none() {
-                    self.fail_back(facts, actions);
+                match self.handover_lacks() {
+                    None if is_wanted => self.fail_back(facts, actions),
+                    // Does it still not answer?
+                    Some(_) if is_wanted => self.ask(Ask::Read, facts, actions),
+                    _ => {}
                 }
             }
-            // Also if nobody answers who keeps the record. Should it have been changed nevertheless, then nothing shows
-            // here that the other node does not have, and the next answer makes this one step down.
-            _ if self.handover_lacks().is_some() => self.give_up_handover(facts, actions),
+            _ if leading.sync != Sync::Both => self.give_up_handover(facts, actions),
             Handover::Draining { since } | Handover::Ready { since }
                 if facts.now >= since + DRAIN =>
             {
@@ -82,6 +85,16 @@ impl State {
         }
         self.changes.push(facts.now);
         self.switch_over(facts, actions);
+    }
+
+    /// Nobody answers who keeps the record, or it is not what it was. Should it have been changed nevertheless, then nothing
+    /// shows here that the other node does not have, and the next answer makes this one step down.
+    pub(super) fn give_up_unrecorded(&mut self, facts: &Facts, actions: &mut Vec<Action>) {
+        if let Phase::Primary(leading) = &self.phase
+            && matches!(leading.handover, Handover::Ready { .. })
+        {
+            self.give_up_handover(facts, actions);
+        }
     }
 
     pub(super) fn give_up_handover(&mut self, facts: &Facts, actions: &mut Vec<Action>) {

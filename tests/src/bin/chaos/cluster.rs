@@ -34,6 +34,8 @@ pub const LOOK: Duration = Duration::from_millis(50);
 const RESTART_AFTER: Duration = Duration::from_millis(300);
 /// To stop in order.
 const TO_STOP: Duration = Duration::from_mins(1);
+/// For a node whose disk failed.
+const TO_END: Duration = Duration::from_secs(10);
 const TO_START: Duration = Duration::from_mins(2);
 
 /// What a pair is made with.
@@ -55,8 +57,8 @@ pub struct Node {
     pub is_paused: bool,
     /// It is to be down.
     pub is_down: bool,
-    /// It may end by itself: its disk fails.
-    pub may_end: bool,
+    /// Its disk fails, so it may end by itself until then.
+    may_end_until: Instant,
     /// When it ended by itself.
     ended: Option<Instant>,
 }
@@ -184,7 +186,7 @@ impl Cluster {
             if let Some(status) = node.under.ended() {
                 node.ended = Some(Instant::now());
                 let what = format!("{side:?} ended by itself: {status}");
-                if node.may_end {
+                if node.may_end() {
                     self.history.tell(&what);
                 } else {
                     let log = self.node(side).last_lines(12);
@@ -241,7 +243,7 @@ impl Cluster {
             thread::sleep(LOOK);
         };
         match status {
-            Some(status) if status.success() || node.may_end => {}
+            Some(status) if status.success() || node.may_end() => {}
             // Asked before it had begun.
             Some(status) if status.signal() == Some(Signal::TERM.as_raw()) => {}
             Some(status) => {
@@ -331,6 +333,20 @@ impl Cluster {
 }
 
 impl Node {
+    /// Whether its disk fails, or did a moment ago.
+    pub fn may_end(&self) -> bool {
+        Instant::now() < self.may_end_until
+    }
+
+    pub fn disk_fails(&mut self) {
+        self.may_end_until = Instant::now() + Duration::from_hours(1);
+    }
+
+    /// What failed ends a little later: what it had begun it finishes first.
+    pub fn disk_works(&mut self) {
+        self.may_end_until = Instant::now() + TO_END;
+    }
+
     /// What its clock is off by, as libfaketime reads it.
     pub fn set_clock(&self, off_by: &str) {
         fs::write(self.clock(), format!("{off_by}\n")).expect("a test's folder can be written");
@@ -375,7 +391,7 @@ fn node(plan: &Plan, hosts: &[Host; 4], side: Side) -> Outcome<Node> {
         side,
         is_paused: false,
         is_down: false,
-        may_end: false,
+        may_end_until: Instant::now(),
         ended: None,
     };
     node.set_clock("+0");

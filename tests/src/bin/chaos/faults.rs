@@ -148,14 +148,11 @@ impl End {
             }
             Self::Room(side) => {
                 cluster.node(side).disk.free(cluster.host(side))?;
-                // What failed meanwhile may end a little later.
-                cluster.pass(Duration::from_millis(500));
-                cluster.node_mut(side).may_end = false;
+                cluster.node_mut(side).disk_works();
             }
             Self::Disk(side, mut child) => {
                 child.wait()?;
-                cluster.pass(Duration::from_millis(500));
-                cluster.node_mut(side).may_end = false;
+                cluster.node_mut(side).disk_works();
             }
             Self::Answers => answer(dice, &[Answer::Status(200)]),
         }
@@ -388,7 +385,7 @@ fn disk_full(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
     let side = dice.side();
     // Below the reserve, where nothing new is taken in; or nothing can be written at all.
     let leave = dice.one_of(&[0, 0, 16 << 20]);
-    cluster.node_mut(side).may_end = true;
+    cluster.node_mut(side).disk_fails();
     cluster.node(side).disk.fill(cluster.host(side), leave)?;
     Ok(Begun::Lasting(format!("{side:?}, {leave} bytes are free"), End::Room(side)))
 }
@@ -412,11 +409,11 @@ fn stop_disk(
 ) -> Outcome<Begun> {
     let side = dice.side();
     let node = cluster.node(side);
-    if node.may_end {
+    if node.may_end() {
         return Ok(Begun::Not("something is wrong with its disk already"));
     }
     let child = node.disk.hang(cluster.host(side), hang, work, times)?;
-    cluster.node_mut(side).may_end = true;
+    cluster.node_mut(side).disk_fails();
     let told = format!("{side:?}, {times} times for {hang:.0?}");
     Ok(Begun::Lasting(told, End::Disk(side, child)))
 }

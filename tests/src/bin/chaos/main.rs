@@ -31,7 +31,6 @@ use std::{
     error::Error,
     ffi::OsStr,
     fs,
-    os::unix::fs::symlink,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -167,10 +166,11 @@ fn perform(
     Ok(report)
 }
 
-/// This program under its other name.
+/// This program under its other name, and as it is now, should somebody build it anew meanwhile.
 fn this_program(folder: &Path) -> Outcome<PathBuf> {
-    let link = folder.join(TANDEM);
-    symlink(env::current_exe()?, &link)?;
+    let (own, link) = (env::current_exe()?, folder.join(TANDEM));
+    // In another file system it is a copy.
+    fs::hard_link(&own, &link).or_else(|_| fs::copy(&own, &link).map(drop))?;
     Ok(link)
 }
 
