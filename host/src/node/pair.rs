@@ -90,6 +90,11 @@ impl Pair {
         }
     }
 
+    /// Until nobody decides on roles any more: its last word stays as it is, whatever happens.
+    pub(super) async fn undecided(&self) {
+        self.view.clone().wait_for(|_| false).await.ok();
+    }
+
     /// Nothing is shown any more: whatever still waits for the other node would wait for ever.
     pub(super) fn close(&self) {
         self.gate.need(Needs::Never);
@@ -386,7 +391,7 @@ async fn bind(links: &Links) -> Result<Acceptor, NodeError> {
 /// Roles, until `stop` says true.
 async fn decide(takeover: Takeover, stop: watch::Receiver<bool>) {
     if let Err(error) = takeover.run(stop).await {
-        tracing::error!(%error, "roles cannot be decided any more: start this node again");
+        tracing::error!(%error, "roles cannot be decided any more");
     }
 }
 

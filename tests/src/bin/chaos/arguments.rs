@@ -63,7 +63,8 @@ impl Arguments {
     }
 
     pub fn faults(&self) -> Outcome<Vec<&'static Fault>> {
-        let unknown = self.only.iter().chain(&self.without).find(|name| Fault::named(name).is_none());
+        let unknown =
+            self.only.iter().chain(&self.without).find(|name| Fault::named(name).is_none());
         if let Some(name) = unknown {
             return Err(format!("there is no fault `{name}`; --list shows them all").into());
         }
@@ -72,9 +73,9 @@ impl Arguments {
             (self.only.is_empty() || is_in(&self.only)) && !is_in(&self.without)
         };
         let faults: Vec<_> = faults::ALL.iter().filter(is_wanted).collect();
-        match faults.is_empty() {
-            true => Err("no fault is left: look at --only and --without".into()),
-            false => Ok(faults),
+        if faults.is_empty() {
+            return Err("no fault is left: look at --only and --without".into());
         }
+        Ok(faults)
     }
 }

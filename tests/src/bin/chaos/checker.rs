@@ -58,16 +58,18 @@ struct Check<'a> {
 /// Waits until all is done, and checks; violations go into the history.
 pub fn check(cluster: &mut Cluster, dice: &Dice, may_both_act: bool) -> Outcome<Figures> {
     let primary = stored::drained(cluster)?;
-    let (stored, calls) = (stored::stored(primary)?, stored::calls(dice.receiver));
+    let (stored, calls) = (stored::stored(primary)?, stored::calls(&dice.receiver));
     let told = |id: &str| stored::told(primary, id);
     let history = cluster.history.clone();
     let (figures, violations) = {
         let seen = &*lock(&history.seen);
         Check::of(seen, &stored, &calls, &told, may_both_act)
     };
-    violations.into_iter().for_each(|violation| history.violation(violation));
+    for violation in violations {
+        history.violation(violation);
+    }
     stored::operators(cluster, dice, primary)?;
-    stored::alike(cluster)?;
+    stored::alike(cluster);
     for node in &cluster.nodes {
         let log = node.under.log();
         for bad in BAD_LINES {
@@ -117,13 +119,16 @@ impl<'a> Check<'a> {
                     2 => self.figures.receipts_on_two_disks += 1,
                     _ => self.figures.receipts_on_one_disk += 1,
                 }
-                if *id != receipts[0].id || ids.insert(id, name).is_some_and(|other| other != name) {
+                if *id != receipts[0].id || ids.insert(id, name).is_some_and(|other| other != name)
+                {
                     doubled.push(format!("{name} ({id} and {})", receipts[0].id));
                 }
                 match self.stored.messages.get(id).map(|(_, status)| status.as_str()) {
                     Some("done") => {}
                     Some(status) => undone.push(format!("{name} ({id}) is {status}")),
-                    None => lost.push(format!("{name} ({id}, epoch {epoch}, durability {durability})")),
+                    None => {
+                        lost.push(format!("{name} ({id}, epoch {epoch}, durability {durability})"));
+                    }
                 }
             }
         }
@@ -159,9 +164,14 @@ impl<'a> Check<'a> {
                 self.cases("messages were not handled once", &twice);
             }
             let unknown = handled.keys().filter(|name| !sent.contains_key(name.as_str()));
-            self.cases("messages were handled that nobody sent", &unknown.cloned().collect::<Vec<_>>());
+            self.cases(
+                "messages were handled that nobody sent",
+                &unknown.cloned().collect::<Vec<_>>(),
+            );
             let missing = sent.values().filter(|sent| {
-                sent.route == route && !sent.receipts.is_empty() && !handled.contains_key(&sent.name)
+                sent.route == route
+                    && !sent.receipts.is_empty()
+                    && !handled.contains_key(&sent.name)
             });
             let missing: Vec<_> = missing.map(|sent| sent.name.clone()).collect();
             self.figures.lost = self.figures.lost.max(missing.len());
@@ -195,7 +205,8 @@ impl<'a> Check<'a> {
                 self.cases("messages' requests were made under several keys", &several);
             }
             let stored = self.stored.messages.iter();
-            let ids = stored.filter(|(_, (solution, _))| solution == route.name()).map(|(id, _)| id);
+            let ids =
+                stored.filter(|(_, (solution, _))| solution == route.name()).map(|(id, _)| id);
             let wrong: Vec<_> = ids
                 .map(|id| (id, keys.get(format!("{id}-0").as_str()).map_or(0, |(times, _)| *times)))
                 .filter(|(_, times)| *times != 1)
@@ -206,7 +217,8 @@ impl<'a> Check<'a> {
                     let never: Vec<_> = wrong.iter().filter(|(_, times)| *times == 0).collect();
                     let never: Vec<_> = never.iter().map(|(id, _)| (*id).clone()).collect();
                     let is_far = self.may_both_act;
-                    let more = wrong.iter().map(|(_, times)| times.saturating_sub(1)).sum::<usize>();
+                    let more =
+                        wrong.iter().map(|(_, times)| times.saturating_sub(1)).sum::<usize>();
                     self.figures.repeated_with_the_same_key += more;
                     if !is_far {
                         self.cases("messages' requests were never made", &never);
@@ -237,7 +249,10 @@ impl<'a> Check<'a> {
         }
         if !self.may_both_act {
             self.cases("requests of class `at-most-once` were made more than once", &doubled);
-            self.cases("requests of class `at-most-once` were not made, and not told as unknown", &silent);
+            self.cases(
+                "requests of class `at-most-once` were not made, and not told as unknown",
+                &silent,
+            );
         }
     }
 
@@ -272,10 +287,10 @@ impl<'a> Check<'a> {
         let is_late = |receipt: &&&Receipt| {
             first.range(receipt.epoch + 1..).any(|(_, at)| *at < receipt.sent)
         };
-        let late: Vec<_> = got.iter().filter(is_late).map(|receipt| format!("{receipt:?}")).collect();
+        let late: Vec<_> =
+            got.iter().filter(is_late).map(|receipt| format!("{receipt:?}")).collect();
         if !self.may_both_act {
             self.cases("receipts are of an epoch that was over", &late);
         }
     }
 }
-

@@ -11,9 +11,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tandem_tests::{
-    NodeUnderTest, Program, Request, Side, Solution, WitnessUnderTest, pair,
-};
+use tandem_tests::{NodeUnderTest, Program, Request, Side, Solution, WitnessUnderTest, pair};
 
 use crate::{
     Outcome,
@@ -129,21 +127,7 @@ impl Cluster {
             let (hosts, history) = (self.hosts.clone(), self.history.clone());
             thread::spawn(move || {
                 hosts[side as usize].enter().expect("who may make namespaces may enter them");
-                let mut highest = 0;
-                loop {
-                    if let Some(status) = ask(side) {
-                        let epoch = status["epoch"].as_u64().unwrap_or(0);
-                        if status["role"] == "primary" {
-                            let node = status["node"].as_str().unwrap_or_default();
-                            history.saw_primary(epoch, node);
-                        }
-                        if epoch < highest {
-                            history.violation(format!("{side:?} went from epoch {highest} to {epoch}"));
-                        }
-                        highest = highest.max(epoch);
-                    }
-                    thread::sleep(LOOK * 2);
-                }
+                watch(side, &history);
             });
         }
     }
@@ -315,7 +299,8 @@ impl Cluster {
             let node = self.node(side);
             let from = node.under.folder().display().to_string();
             let to = to.join(format!("{side:?}")).display().to_string();
-            let script = "mkdir -p $2 && cp -a $1/node.log $1/tandem.toml $1/data $2; rm -f $2/data/filler";
+            let script =
+                "mkdir -p $2 && cp -a $1/node.log $1/tandem.toml $1/data $2; rm -f $2/data/filler";
             if let Err(why) = self.host(side).run(&["sh", "-c", script, "sh", &from, &to]) {
                 self.history.tell(&format!("the folder of {side:?} is not kept: {why}"));
             }
@@ -396,6 +381,22 @@ fn node(plan: &Plan, hosts: &[Host; 4], side: Side) -> Outcome<Node> {
     };
     node.set_clock("+0");
     Ok(node)
+}
+
+fn watch(side: Side, history: &History) -> ! {
+    let mut highest = 0;
+    loop {
+        let status = ask(side).unwrap_or_default();
+        let epoch = status["epoch"].as_u64().unwrap_or(highest);
+        if status["role"] == "primary" {
+            history.saw_primary(epoch, status["node"].as_str().unwrap_or_default());
+        }
+        if epoch < highest {
+            history.violation(format!("{side:?} went from epoch {highest} to {epoch}"));
+        }
+        highest = highest.max(epoch);
+        thread::sleep(LOOK * 2);
+    }
 }
 
 fn ask(side: Side) -> Option<Value> {

@@ -73,10 +73,10 @@ fn file_system(image: &Path) -> Outcome<()> {
         .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"])
         .arg(image)
         .output()?;
-    match done.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&done.stderr).into_owned().into()),
+    if done.status.success() {
+        return Ok(());
     }
+    Err(String::from_utf8_lossy(&done.stderr).into_owned().into())
 }
 
 fn text(path: &Path) -> String {

@@ -26,7 +26,7 @@ pub struct Fault {
     pub what: &'static str,
     /// Milliseconds between its beginning and its end.
     lasts: (u64, u64),
-    begin: fn(&mut Cluster, &mut Dice) -> Outcome<Begun>,
+    begin: fn(&mut Cluster, &mut Dice) -> Begun,
 }
 
 /// What ends a fault that has begun.
@@ -36,7 +36,7 @@ pub enum Begun {
     Over(String),
     Lasting(String, End),
     /// It cannot be done as things are.
-    Not(&'static str),
+    Not(String),
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub struct Dice {
     /// What an operator was told is so: a route's version, and the setting. None: nobody knows what an ask came to.
     pub versions: [Option<u32>; 3],
     pub setting: Option<u32>,
-    pub receiver: &'static Receiver,
+    pub receiver: Receiver,
 }
 
 macro_rules! faults {
@@ -121,7 +121,7 @@ impl Fault {
         }
     }
 
-    pub fn begin(&self, cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+    pub fn begin(&self, cluster: &mut Cluster, dice: &mut Dice) -> Begun {
         (self.begin)(cluster, dice)
     }
 
@@ -206,13 +206,13 @@ fn set(cluster: &Cluster, links: &[(At, At)], link: Link) {
     }
 }
 
-fn impair(cluster: &Cluster, links: Vec<(At, At)>, link: Link, how: String) -> Outcome<Begun> {
+fn impair(cluster: &Cluster, links: Vec<(At, At)>, link: Link, how: String) -> Begun {
     set(cluster, &links, link);
     let told: Vec<_> = links.iter().map(|(from, to)| format!("{from:?} to {to:?}")).collect();
-    Ok(Begun::Lasting(format!("{}{how}", told.join(", ")), End::Links(links)))
+    Begun::Lasting(format!("{}{how}", told.join(", ")), End::Links(links))
 }
 
-fn cut(cluster: &Cluster, links: Vec<(At, At)>) -> Outcome<Begun> {
+fn cut(cluster: &Cluster, links: Vec<(At, At)>) -> Begun {
     impair(cluster, links, Link { is_cut: true, ..Link::default() }, String::new())
 }
 
@@ -224,19 +224,19 @@ fn of_machine(one: At) -> Vec<(At, At)> {
     At::ALL.into_iter().filter(|at| *at != one).flat_map(|at| both_ways(one, at)).collect()
 }
 
-fn kill_primary(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn kill_primary(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = cluster.primary().unwrap_or_else(|| dice.side());
     kill(cluster, side)
 }
 
-fn kill_standby(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn kill_standby(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = cluster.primary().map_or_else(|| dice.side(), Side::other);
     kill(cluster, side)
 }
 
-fn kill(cluster: &mut Cluster, side: Side) -> Outcome<Begun> {
+fn kill(cluster: &mut Cluster, side: Side) -> Begun {
     cluster.kill(side);
-    Ok(Begun::Lasting(format!("{side:?}"), End::Start(vec![side])))
+    Begun::Lasting(format!("{side:?}"), End::Start(vec![side]))
 }
 
 fn either_order(dice: &mut Dice) -> Vec<Side> {
@@ -244,11 +244,11 @@ fn either_order(dice: &mut Dice) -> Vec<Side> {
     vec![first, first.other()]
 }
 
-fn kill_both(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn kill_both(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     for side in either_order(dice) {
         cluster.kill(side);
     }
-    Ok(return_of_both(dice))
+    return_of_both(dice)
 }
 
 /// The second one sometimes only after the first has been alone for a while.
@@ -257,54 +257,54 @@ fn return_of_both(dice: &mut Dice) -> Begun {
     Begun::Lasting(format!("{:?} is back first", order[0]), End::Start(order))
 }
 
-fn kill_witness(cluster: &mut Cluster, _: &mut Dice) -> Outcome<Begun> {
+fn kill_witness(cluster: &mut Cluster, _: &mut Dice) -> Begun {
     match cluster.witness.as_mut().filter(|witness| witness.is_running()) {
-        None => Ok(Begun::Not("it does not run")),
+        None => Begun::Not("it does not run".into()),
         Some(witness) => {
             // One that is paused is killed too.
             witness.kill9();
-            Ok(Begun::Lasting(String::new(), End::StartWitness))
+            Begun::Lasting(String::new(), End::StartWitness)
         }
     }
 }
 
-fn restart(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn restart(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     cluster.stop(side);
-    Ok(Begun::Lasting(format!("{side:?}"), End::Start(vec![side])))
+    Begun::Lasting(format!("{side:?}"), End::Start(vec![side]))
 }
 
-fn restart_both(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn restart_both(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     for side in either_order(dice) {
         cluster.stop(side);
     }
-    Ok(return_of_both(dice))
+    return_of_both(dice)
 }
 
-fn pause(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn pause(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     let node = cluster.node(side);
     if !node.under.is_running() || node.is_paused {
-        return Ok(Begun::Not("it does not run"));
+        return Begun::Not("it does not run".into());
     }
     cluster.pause(side);
-    Ok(Begun::Lasting(format!("{side:?}"), End::Resume(side)))
+    Begun::Lasting(format!("{side:?}"), End::Resume(side))
 }
 
-fn pause_witness(cluster: &mut Cluster, _: &mut Dice) -> Outcome<Begun> {
+fn pause_witness(cluster: &mut Cluster, _: &mut Dice) -> Begun {
     cluster.signal_witness(Signal::STOP);
-    Ok(Begun::Lasting(String::new(), End::ResumeWitness))
+    Begun::Lasting(String::new(), End::ResumeWitness)
 }
 
-fn machine_gone(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn machine_gone(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = cluster.primary().unwrap_or_else(|| dice.side());
     let links = of_machine(at(side));
     set(cluster, &links, Link { is_cut: true, ..Link::default() });
     cluster.kill(side);
-    Ok(Begun::Lasting(format!("{side:?}"), End::Return(side, links)))
+    Begun::Lasting(format!("{side:?}"), End::Return(side, links))
 }
 
-fn loss(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn loss(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let (one, other) = dice.any_two();
     let lost = dice.random.random_range(0.01..0.3);
     let links = dice.ways(one, other);
@@ -312,7 +312,7 @@ fn loss(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
     impair(cluster, links, link, format!(", {:.0} %", lost * 100.0))
 }
 
-fn delay(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn delay(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let (one, other) = dice.any_two();
     let delay = dice.within(5, 2_000);
     let links = dice.ways(one, other);
@@ -320,59 +320,58 @@ fn delay(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
     impair(cluster, links, link, format!(", by {delay:.0?}"))
 }
 
-fn reorder(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn reorder(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let (one, other) = dice.any_two();
     let jitter = dice.within(2, 300);
     let link = Link { jitter, ..Link::default() };
     impair(cluster, both_ways(one, other), link, format!(", by up to {jitter:.0?}"))
 }
 
-fn duplicate(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn duplicate(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let (one, other) = dice.any_two();
     let doubled = dice.random.random_range(0.05..0.8);
     let link = Link { doubled, jitter: Duration::from_millis(5), ..Link::default() };
     impair(cluster, both_ways(one, other), link, format!(", {:.0} %", doubled * 100.0))
 }
 
-fn rate(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn rate(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let (one, other) = dice.any_two();
     let rate = dice.random.random_range(20.0..500.0);
     let link = Link { bytes_per_second: Some(rate * 1_000.0), ..Link::default() };
     impair(cluster, both_ways(one, other), link, format!(", {rate:.0} kB/s"))
 }
 
-fn cut_peer(cluster: &mut Cluster, _: &mut Dice) -> Outcome<Begun> {
+fn cut_peer(cluster: &mut Cluster, _: &mut Dice) -> Begun {
     cut(cluster, both_ways(At::Main, At::Failover))
 }
 
-fn cut_peer_one_way(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn cut_peer_one_way(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     cut(cluster, vec![(at(side), at(side.other()))])
 }
 
-fn cut_witness(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
-    let links = match dice.random.random_bool(0.3) {
-        true => of_machine(At::Witness),
-        false => {
-            let side = dice.side();
-            dice.ways(at(side), At::Witness)
-        }
+fn cut_witness(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
+    let links = if dice.random.random_bool(0.3) {
+        of_machine(At::Witness)
+    } else {
+        let side = dice.side();
+        dice.ways(at(side), At::Witness)
     };
     cut(cluster, links)
 }
 
-fn cut_senders(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn cut_senders(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     let links = dice.ways(at(side), At::Outside);
     cut(cluster, links)
 }
 
-fn cut_node(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn cut_node(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     cut(cluster, of_machine(at(side)))
 }
 
-fn flap(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn flap(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let period = dice.within(50, 1_000);
     let side = dice.side();
     let other = dice.one_of(&[at(side.other()), at(side.other()), At::Witness]);
@@ -381,21 +380,24 @@ fn flap(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
     impair(cluster, links, link, format!(", every {period:.0?}"))
 }
 
-fn disk_full(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn disk_full(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     // Below the reserve, where nothing new is taken in; or nothing can be written at all.
     let leave = dice.one_of(&[0, 0, 16 << 20]);
     cluster.node_mut(side).disk_fails();
-    cluster.node(side).disk.fill(cluster.host(side), leave)?;
-    Ok(Begun::Lasting(format!("{side:?}, {leave} bytes are free"), End::Room(side)))
+    if let Err(why) = cluster.node(side).disk.fill(cluster.host(side), leave) {
+        cluster.node_mut(side).disk_works();
+        return Begun::Not(why.to_string());
+    }
+    Begun::Lasting(format!("{side:?}, {leave} bytes are free"), End::Room(side))
 }
 
-fn disk_hangs(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn disk_hangs(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let time = dice.within(500, 8_000);
     stop_disk(cluster, dice, time, Duration::ZERO, 1)
 }
 
-fn disk_slow(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn disk_slow(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let (hang, work) = (dice.within(50, 500), dice.within(10, 200));
     stop_disk(cluster, dice, hang, work, 12)
 }
@@ -406,23 +408,26 @@ fn stop_disk(
     hang: Duration,
     work: Duration,
     times: u32,
-) -> Outcome<Begun> {
+) -> Begun {
     let side = dice.side();
     let node = cluster.node(side);
     if node.may_end() {
-        return Ok(Begun::Not("something is wrong with its disk already"));
+        return Begun::Not("something is wrong with its disk already".into());
     }
-    let child = node.disk.hang(cluster.host(side), hang, work, times)?;
+    let child = match node.disk.hang(cluster.host(side), hang, work, times) {
+        Ok(child) => child,
+        Err(why) => return Begun::Not(why.to_string()),
+    };
     cluster.node_mut(side).disk_fails();
     let told = format!("{side:?}, {times} times for {hang:.0?}");
-    Ok(Begun::Lasting(told, End::Disk(side, child)))
+    Begun::Lasting(told, End::Disk(side, child))
 }
 
-fn clock(cluster: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn clock(cluster: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     let off_by = dice.one_of(&["+0", "+0", "+1", "-1", "+120", "-120", "+86400", "-86400"]);
     cluster.node(side).set_clock(off_by);
-    Ok(Begun::Over(format!("{side:?}, {off_by} s")))
+    Begun::Over(format!("{side:?}, {off_by} s"))
 }
 
 fn ask(side: Side, request: &Request) -> Option<Response> {
@@ -437,13 +442,13 @@ fn told(side: Side, what: &str, answer: Option<&Response>) -> Begun {
     Begun::Over(format!("{what} at {side:?}: {answer}"))
 }
 
-fn switchover(_: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn switchover(_: &mut Cluster, dice: &mut Dice) -> Begun {
     let side = dice.side();
     let answer = ask(side, &Request::post("/api/v1/pair/switchover", ""));
-    Ok(told(side, "asked", answer.as_ref()))
+    told(side, "asked", answer.as_ref())
 }
 
-fn deploy(_: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn deploy(_: &mut Cluster, dice: &mut Dice) -> Begun {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     dice.revision += 1;
     let (side, route) = (dice.side(), dice.one_of(&Route::ALL));
@@ -453,7 +458,7 @@ fn deploy(_: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
     let request = Request::post("/api/v1/solutions", body.to_string());
     let answer = ask(side, &request.header("content-type", "application/json"));
     settle(&mut dice.versions[route as usize], dice.revision, answer.as_ref());
-    Ok(told(side, &format!("{} 0.1.{}", route.name(), dice.revision), answer.as_ref()))
+    told(side, &format!("{} 0.1.{}", route.name(), dice.revision), answer.as_ref())
 }
 
 /// What is known to be so after an answer.
@@ -466,26 +471,27 @@ fn settle(known: &mut Option<u32>, asked: u32, answer: Option<&Response>) {
     }
 }
 
-fn setting(_: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn setting(_: &mut Cluster, dice: &mut Dice) -> Begun {
     dice.revision += 1;
     let (side, value) = (dice.side(), dice.revision);
     let request = Request::post("/api/v1/settings/global/chaos", value.to_string());
     let request = Request { method: "PUT".into(), ..request };
     let answer = ask(side, &request.header("content-type", "application/json"));
     settle(&mut dice.setting, value, answer.as_ref());
-    Ok(told(side, &format!("{value}"), answer.as_ref()))
+    told(side, &format!("{value}"), answer.as_ref())
 }
 
 fn answer(dice: &Dice, answers: &[Answer]) {
     for route in Route::ALL {
         let path = format!("/{}", route.name());
         // It says that it did not do it, so it is asked again in every class: nothing to count.
-        let is_said = |answer: &&Answer| !matches!((route, answer), (Route::Once, Answer::Status(503)));
+        let is_said =
+            |answer: &&Answer| !matches!((route, answer), (Route::Once, Answer::Status(503)));
         dice.receiver.script(&path, answers.iter().filter(is_said).cloned());
     }
 }
 
-fn receiver(_: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
+fn receiver(_: &mut Cluster, dice: &mut Dice) -> Begun {
     let kinds = [
         Answer::CloseInHead,
         Answer::CloseInBody,
@@ -499,5 +505,5 @@ fn receiver(_: &mut Cluster, dice: &mut Dice) -> Outcome<Begun> {
     // The last one is for good, and must not be the end of a message's attempts.
     answers.push(Answer::Status(200));
     answer(dice, &answers);
-    Ok(Begun::Lasting(String::new(), End::Answers))
+    Begun::Lasting(String::new(), End::Answers)
 }

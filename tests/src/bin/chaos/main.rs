@@ -136,25 +136,22 @@ fn perform(
         without_witness: arguments.no_witness.clone(),
     };
     let mut cluster = Cluster::start(&plan, history)?;
-    let mut dice = Dice::new(arguments.seed())?;
+    let mut dice = Dice::new(arguments.seed());
     let senders = run::senders(&cluster);
     let time = Duration::from_secs_f64(arguments.minutes * 60.0);
-    let mut not_tested = Vec::new();
-    let done = match other {
-        Some(other) => upgrade::rounds(&mut cluster, &mut dice, Programs { other, this }, time),
-        None => {
-            let (possible, missing): (Vec<_>, Vec<_>) =
-                faults.iter().partition(|fault| fault.is_missing(&cluster).is_none());
-            not_tested.extend(missing.iter().filter_map(|fault: &&Fault| {
-                let why = fault.is_missing(&cluster)?;
-                Some(format!("{}, because {why}", fault.name))
-            }));
-            run::faults(&mut cluster, &mut dice, &possible, time)
-        }
+    let (possible, missing): (Vec<_>, Vec<_>) =
+        faults.iter().partition(|fault| fault.is_missing(&cluster).is_none());
+    let why = |fault: &Fault| {
+        fault.is_missing(&cluster).map(|why| format!("{}, because {why}", fault.name))
     };
-    let figures = done.and_then(|()| {
-        run::finish(&mut cluster, &dice, senders, arguments.no_witness.is_some())
-    });
+    let not_tested = missing.into_iter().filter_map(why).collect();
+    let done = if let Some(other) = other {
+        upgrade::rounds(&mut cluster, &mut dice, Programs { other, this }, time)
+    } else {
+        run::faults(&mut cluster, &mut dice, &possible, time)
+    };
+    let figures = done
+        .and_then(|()| run::finish(&mut cluster, &dice, senders, arguments.no_witness.is_some()));
     let figures = figures.unwrap_or_else(|why| {
         history.violation(why.to_string());
         Figures::default()

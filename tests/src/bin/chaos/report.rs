@@ -1,6 +1,9 @@
 //! What a run came to, for people and as JSON.
 
-use std::{collections::BTreeMap, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -68,7 +71,10 @@ impl Report {
         let Figures { sent, receipts_on_two_disks, receipts_on_one_disk, .. } = self.figures;
         let Figures { lost, doubled, doubled_and_reported, .. } = self.figures;
         let mut lines = vec![
-            format!("seed {}, {} s, {} changes of primary", self.seed, self.seconds, self.takeovers),
+            format!(
+                "seed {}, {} s, {} changes of primary",
+                self.seed, self.seconds, self.takeovers
+            ),
             format!(
                 "{sent} messages sent; receipts: {receipts_on_two_disks} on two disks, {receipts_on_one_disk} on one"
             ),
@@ -88,10 +94,7 @@ impl Report {
         }
         lines.extend(self.not_tested.iter().map(|what| format!("NOT TESTED: {what}")));
         lines.extend(self.violations.iter().map(|what| format!("VIOLATION: {what}")));
-        lines.push(match self.holds {
-            true => "all holds".into(),
-            false => "NOT as it should be".into(),
-        });
+        lines.push(if self.holds { "all holds" } else { "NOT as it should be" }.into());
         lines
     }
 }
@@ -110,7 +113,8 @@ fn gaps(seen: &Seen) -> BTreeMap<&'static str, Gaps> {
     at.sort_unstable();
     let mut by_fault = BTreeMap::<_, (Vec<Duration>, usize)>::new();
     for episode in &seen.episodes {
-        let next = seen.episodes.iter().map(|next| next.began).filter(|at| *at >= episode.healed).min();
+        let next =
+            seen.episodes.iter().map(|next| next.began).filter(|at| *at >= episode.healed).min();
         let settled = episode.healed + SETTLING;
         let until = next.map_or(settled, |next| next.min(settled));
         let first = at.partition_point(|at| *at < episode.began).saturating_sub(1);
@@ -120,7 +124,9 @@ fn gaps(seen: &Seen) -> BTreeMap<&'static str, Gaps> {
             .map(|two| two[1] - two[0])
             .max();
         let others = seen.episodes.iter().filter(|other| {
-            other.fault != episode.fault && other.began < episode.healed && other.healed > episode.began
+            other.fault != episode.fault
+                && other.began < episode.healed
+                && other.healed > episode.began
         });
         let entry = by_fault.entry(episode.fault).or_default();
         entry.0.extend(gap);

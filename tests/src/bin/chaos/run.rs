@@ -34,12 +34,11 @@ struct Lasting {
 }
 
 impl Dice {
-    pub fn new(seed: u64) -> Outcome<Self> {
-        let receiver: &'static Receiver =
-            Box::leak(Box::new(Receiver::closed_at(At::Outside.address(9000))));
+    pub fn new(seed: u64) -> Self {
+        let receiver = Receiver::closed_at(At::Outside.address(9000));
         receiver.open();
         let random = StdRng::seed_from_u64(seed);
-        Ok(Self { random, revision: 0, versions: [Some(0); Route::ALL.len()], setting: None, receiver })
+        Self { random, revision: 0, versions: [Some(0); Route::ALL.len()], setting: None, receiver }
     }
 }
 
@@ -98,7 +97,7 @@ fn begin(
     }
     let time = fault.lasts(dice);
     let began = Instant::now();
-    match fault.begin(cluster, dice)? {
+    match fault.begin(cluster, dice) {
         Begun::Not(why) => cluster.history.tell(&format!("{}: left out, {why}", fault.name)),
         Begun::Over(how) => {
             let took = began.elapsed().as_secs_f64();
@@ -122,7 +121,8 @@ fn note(cluster: &Cluster, fault: &Fault, began: Instant) {
 /// Waits until the pair is whole and takes messages, and notes how long that took; more than the bound is a violation.
 pub fn whole(cluster: &mut Cluster) -> Outcome<()> {
     let before = cluster.history.receipts();
-    let is_so = |cluster: &Cluster| cluster.whole().is_some() && cluster.history.receipts() > before;
+    let is_so =
+        |cluster: &Cluster| cluster.whole().is_some() && cluster.history.receipts() > before;
     match cluster.wait("both nodes are in sync, and senders get receipts", BOUND, is_so) {
         Ok(took) => {
             lock(&cluster.history.seen).whole_after.push(took);
@@ -146,6 +146,8 @@ pub fn finish(
     whole(cluster)?;
     cluster.history.tell("all is healed; the senders end");
     senders.end();
-    cluster.history.tell("nothing is sent any more; what was accepted is handled, and then checked");
+    cluster
+        .history
+        .tell("nothing is sent any more; what was accepted is handled, and then checked");
     checker::check(cluster, dice, may_both_act)
 }

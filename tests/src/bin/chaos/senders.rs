@@ -84,7 +84,7 @@ impl Sender {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let sent = self.send(number, &mut turn);
             lock(&self.history.seen).sent.push(sent);
-            if number % IN_A_ROW == 0 {
+            if number.is_multiple_of(IN_A_ROW) {
                 turn += 1;
             }
             thread::sleep(PACE);
@@ -131,7 +131,8 @@ impl Sender {
     /// Counts under its name, and has one request made.
     fn request(&self, name: &str) -> Request {
         let lane = format!("lane-{}", self.lane);
-        let mut ask = json!({ "url": format!("http://{}/{}", self.sink, self.route.name()), "body": name });
+        let mut ask =
+            json!({ "url": format!("http://{}/{}", self.sink, self.route.name()), "body": name });
         if self.route == Route::Lane {
             ask["order"] = Value::from(lane.as_str());
         }
@@ -148,7 +149,12 @@ impl Sender {
         request
     }
 
-    fn attempt(&self, target: SocketAddr, request: &Request, is_first_try: bool) -> Option<Receipt> {
+    fn attempt(
+        &self,
+        target: SocketAddr,
+        request: &Request,
+        is_first_try: bool,
+    ) -> Option<Receipt> {
         let sent = Instant::now();
         let response = request.send_within(target, PATIENCE);
         let at = Instant::now();

@@ -1,6 +1,9 @@
 //! What the nodes have, when all is healed.
 
-use std::{collections::{BTreeMap, HashMap}, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tandem_tests::{Receiver, Request, Side, audit};
@@ -53,8 +56,8 @@ pub fn stored(side: Side) -> Outcome<Stored> {
     loop {
         let page = api(side, &format!("messages?limit=1000{before}"))?;
         for message in page["messages"].as_array().into_iter().flatten() {
-            let [id, solution, status] =
-                ["id", "solution", "status"].map(|name| message[name].as_str().unwrap_or("?").to_owned());
+            let [id, solution, status] = ["id", "solution", "status"]
+                .map(|name| message[name].as_str().unwrap_or("?").to_owned());
             messages.insert(id, (solution, status));
         }
         match page["next"].as_str() {
@@ -121,20 +124,21 @@ pub fn operators(cluster: &Cluster, dice: &Dice, primary: Side) -> Outcome<()> {
 
 /// Both nodes show the same, and end with the same frame. That their contents are the same they look at themselves, with
 /// every sign of life ("the stores differ").
-pub fn alike(cluster: &mut Cluster) -> Outcome<()> {
+pub fn alike(cluster: &mut Cluster) {
     let told = std::cell::RefCell::new(String::new());
     let same = cluster.wait("both nodes show the same", TO_BE_ALIKE, |cluster| {
-        let heads = Side::BOTH.map(|side| cluster.status(side).map(|status| status["head"].clone()));
+        let heads =
+            Side::BOTH.map(|side| cluster.status(side).map(|status| status["head"].clone()));
         let shown = Side::BOTH.map(|side| shown(cluster, side).unwrap_or_default());
         let [main, failover] = &shown;
         let differ = main.iter().zip(failover).find(|(one, other)| one != other);
-        *told.borrow_mut() = format!("{heads:?}, {} and {}, {differ:?}", main.len(), failover.len());
+        *told.borrow_mut() =
+            format!("{heads:?}, {} and {}, {differ:?}", main.len(), failover.len());
         heads[0].is_some() && heads[0] == heads[1] && !main.is_empty() && main == failover
     });
     if same.is_err() {
         cluster.history.violation(format!("the nodes do not show the same: {}", told.borrow()));
     }
-    Ok(())
 }
 
 fn shown(cluster: &Cluster, side: Side) -> Outcome<Vec<Value>> {

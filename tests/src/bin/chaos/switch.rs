@@ -109,7 +109,7 @@ impl Switch {
         let state = &mut *lock(&self.state);
         let link = state.links[from][to];
         let is_down = |period: Duration| {
-            (now - self.began).as_millis() / period.as_millis().max(1) % 2 == 0
+            ((now - self.began).as_millis() / period.as_millis().max(1)).is_multiple_of(2)
         };
         if link.is_cut || link.flaps.is_some_and(is_down) || state.random.random_bool(link.lost) {
             return;
@@ -149,13 +149,15 @@ impl Switch {
                 self.hand_out(next.to, &next.frame);
             }
             let next = state.late.peek().map(|Reverse(next)| next.due);
-            let wait = next.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(now));
-            state = self.is_late.wait_timeout(state, wait).map_or_else(|e| e.into_inner().0, |w| w.0);
+            let wait =
+                next.map_or(Duration::from_secs(1), |due| due.saturating_duration_since(now));
+            state =
+                self.is_late.wait_timeout(state, wait).map_or_else(|e| e.into_inner().0, |w| w.0);
         }
     }
 
     /// A machine that takes nothing loses it.
     fn hand_out(&self, to: usize, frame: &[u8]) {
-        (&self.devices[to]).write(frame).ok();
+        (&self.devices[to]).write_all(frame).ok();
     }
 }

@@ -128,11 +128,7 @@ fn timed(
 
 /// The other program: a file, or what a revision of this repository builds to, copied into `folder`.
 pub fn program(from: &str, folder: &Path) -> Outcome<PathBuf> {
-    let built = if Path::new(from).is_file() {
-        PathBuf::from(from)
-    } else {
-        build(from)?
-    };
+    let built = if Path::new(from).is_file() { PathBuf::from(from) } else { build(from)? };
     let other = folder.join("tandem-other");
     fs::copy(built, &other)?;
     Ok(other)
@@ -202,11 +198,9 @@ pub fn is_there(from: &str) -> bool {
 
 fn git(words: &[&str]) -> Outcome<String> {
     let done = Command::new("git").arg("-C").arg(root()).args(words).output()?;
-    match done.status.success() {
-        true => Ok(String::from_utf8(done.stdout)?.trim().to_owned()),
-        false => {
-            let why = String::from_utf8_lossy(&done.stderr);
-            Err(format!("git {}: {}", words.join(" "), why.trim()).into())
-        }
+    if done.status.success() {
+        return Ok(String::from_utf8(done.stdout)?.trim().to_owned());
     }
+    let why = String::from_utf8_lossy(&done.stderr);
+    Err(format!("git {}: {}", words.join(" "), why.trim()).into())
 }
