@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tandem_tests::audit::NEVER_SAID;
 
 use crate::{
     Outcome,
@@ -21,8 +22,6 @@ mod tests;
 
 /// Of one kind of violation, so many are named.
 const NAMED: usize = 5;
-/// What no node may ever say of itself.
-const BAD_LINES: [&str; 3] = ["the stores differ", "panicked", "roles cannot be decided"];
 
 /// What came of it.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -72,7 +71,7 @@ pub fn check(cluster: &mut Cluster, dice: &Dice, may_both_act: bool) -> Outcome<
     stored::alike(cluster);
     for node in &cluster.nodes {
         let log = node.under.log();
-        for bad in BAD_LINES {
+        for bad in NEVER_SAID {
             if let Some(line) = log.lines().find(|line| line.contains(bad)) {
                 history.violation(format!("{:?} says: {line}", node.side()));
             }
