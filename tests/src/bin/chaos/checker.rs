@@ -55,14 +55,14 @@ struct Check<'a> {
 }
 
 /// Waits until all is done, and checks; violations go into the history.
-pub fn check(cluster: &mut Cluster, dice: &Dice, may_both_act: bool) -> Outcome<Figures> {
+pub fn check(cluster: &mut Cluster, dice: &Dice) -> Outcome<Figures> {
     let primary = stored::drained(cluster)?;
     let (stored, calls) = (stored::stored(primary)?, stored::calls(&dice.receiver));
     let told = |id: &str| stored::told(primary, id);
     let history = cluster.history.clone();
     let (figures, violations) = {
         let seen = &*lock(&history.seen);
-        Check::of(seen, &stored, &calls, &told, may_both_act)
+        Check::of(seen, &stored, &calls, &told, history.may_both_act)
     };
     for violation in violations {
         history.violation(violation);

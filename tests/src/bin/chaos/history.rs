@@ -88,14 +88,17 @@ pub struct History {
     pub began: Instant,
     log: Mutex<File>,
     receipts: AtomicU64,
+    /// Without a witness both nodes may be primary at a time.
+    pub may_both_act: bool,
     pub seen: Mutex<Seen>,
 }
 
 impl History {
-    pub fn new(folder: &Path) -> Outcome<Self> {
+    pub fn new(folder: &Path, may_both_act: bool) -> Outcome<Self> {
         let log = Mutex::new(File::create(folder.join("chaos.log"))?);
         let receipts = AtomicU64::new(0);
-        Ok(Self { began: Instant::now(), log, receipts, seen: Mutex::default() })
+        let began = Instant::now();
+        Ok(Self { began, log, receipts, may_both_act, seen: Mutex::default() })
     }
 
     /// A line with the time, for whoever watches and for later.
@@ -114,7 +117,7 @@ impl History {
     pub fn saw_primary(&self, epoch: u64, node: &str) {
         let mut seen = lock(&self.seen);
         let nodes = seen.primaries.entry(epoch).or_default();
-        if nodes.insert(node.to_owned()) && nodes.len() > 1 {
+        if nodes.insert(node.to_owned()) && nodes.len() > 1 && !self.may_both_act {
             drop(seen);
             self.violation(format!("epoch {epoch} has more than one primary"));
         }

@@ -95,7 +95,7 @@ fn chaos(arguments: &Arguments) -> Outcome<bool> {
     fs::create_dir(&folder)?;
     let mut guard = Guard::of(&folder)?;
     tempfile::env::override_temp_dir(&folder).ok();
-    let history = Arc::new(History::new(&folder)?);
+    let history = Arc::new(History::new(&folder, arguments.no_witness.is_some())?);
     history.tell(&format!("seed {}, folder {}", arguments.seed(), folder.display()));
     let report = catch_unwind(AssertUnwindSafe(|| perform(arguments, &faults, &folder, &history)));
     let report = match report {
@@ -150,8 +150,7 @@ fn perform(
     } else {
         run::faults(&mut cluster, &mut dice, &possible, time)
     };
-    let figures = done
-        .and_then(|()| run::finish(&mut cluster, &dice, senders, arguments.no_witness.is_some()));
+    let figures = done.and_then(|()| run::finish(&mut cluster, &dice, senders));
     let figures = figures.unwrap_or_else(|why| {
         history.violation(why.to_string());
         Figures::default()

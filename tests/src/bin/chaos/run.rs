@@ -136,12 +136,7 @@ pub fn whole(cluster: &mut Cluster) -> Outcome<()> {
 }
 
 /// Heals all, waits until everything is done, and checks.
-pub fn finish(
-    cluster: &mut Cluster,
-    dice: &Dice,
-    senders: Senders,
-    may_both_act: bool,
-) -> Outcome<Figures> {
+pub fn finish(cluster: &mut Cluster, dice: &Dice, senders: Senders) -> Outcome<Figures> {
     cluster.switch.heal();
     whole(cluster)?;
     cluster.history.tell("all is healed; the senders end");
@@ -149,5 +144,5 @@ pub fn finish(
     cluster
         .history
         .tell("nothing is sent any more; what was accepted is handled, and then checked");
-    checker::check(cluster, dice, may_both_act)
+    checker::check(cluster, dice)
 }
