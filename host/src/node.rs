@@ -1,6 +1,6 @@
 //! The house: opens the store and wires the stages in the order a message meets them.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -53,6 +53,11 @@ pub enum NodeError {
         "the store failed and is closed: {0}; the node stops, so that nothing is accepted that cannot be kept"
     )]
     StoreFailed(String),
+    /// The other node takes over, as from one that died.
+    #[error(
+        "who is primary cannot be decided here any more, for the reason above; the node stops, so that it is started again when that is gone"
+    )]
+    Undecided,
 }
 
 /// What a node is made with and does not make again while it runs; simulated nodes share it.
@@ -72,6 +77,9 @@ impl Parts {
         })
     }
 }
+
+/// A store that fails takes the deciding on roles with it, and is the reason.
+const STORE_FIRST: Duration = Duration::from_millis(200);
 
 /// A node that runs.
 #[derive(Debug)]
@@ -171,6 +179,7 @@ impl Node {
             biased;
             _ = stop.wait_for(|&stop| stop) => Ok(()),
             why = self.store.failed() => Err(NodeError::StoreFailed(why)),
+            () = self.undecided() => Err(NodeError::Undecided),
         };
         tracing::info!("stopping: what has begun is finished first");
         if let (Some(pair), Ok(())) = (&self.pair, &outcome) {
@@ -187,6 +196,15 @@ impl Node {
         }
         std::fs::remove_file(&self.listen_file).ok();
         outcome
+    }
+
+    /// Until nobody decides on roles; for ever on a node that is alone. A store that fails says so itself.
+    async fn undecided(&self) {
+        match &self.pair {
+            Some(pair) => pair.undecided().await,
+            None => pending().await,
+        }
+        tokio::time::sleep(STORE_FIRST).await;
     }
 }
 

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::{NodeUnderTest, Receiver, node::text, wait::wait_until};
 
+/// What no node may ever say of itself.
+pub const NEVER_SAID: [&str; 2] = ["the stores differ", "panicked"];
+
 const NO_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Waits until everything is handled and delivered.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
 };
 
@@ -28,6 +28,8 @@ pub struct NodeUnderTest {
     program: Program,
     folder: TempDir,
     process: Option<Child>,
+    /// Words for `env` before each of its commands: in which namespaces it is, for example.
+    within: Vec<String>,
     /// What it is told to listen at.
     listen: SocketAddr,
     /// Where it listens; after a restart another port, as another process might have the old one by then, unless a test
@@ -44,9 +46,21 @@ impl NodeUnderTest {
     }
 
     /// One that does not run yet.
-    pub(crate) fn at(program: Program, listen: SocketAddr) -> Self {
+    pub fn at(program: Program, listen: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
-        Self { program, folder, process: None, listen, address: listen }
+        Self { program, folder, process: None, within: Vec::new(), listen, address: listen }
+    }
+
+    /// The same, with words for `env` before each of its commands.
+    #[must_use]
+    pub fn within(mut self, words: Vec<String>) -> Self {
+        self.within = words;
+        self
+    }
+
+    /// It is another program from its next start on: an older or newer one.
+    pub fn becomes(&mut self, program: Program) {
+        self.program = program;
     }
 
     /// Its `tandem.toml` from the next start on.
@@ -75,17 +89,22 @@ impl NodeUnderTest {
 
     /// The same, with words for `env` before the command.
     pub fn launch_with(&mut self, env: &[&str]) {
+        self.spawn_with(env);
+        let listen = self.listen_path();
+        self.address = wait_for("the node listens", || {
+            self.must_live();
+            fs::read_to_string(&listen).ok()?.trim().parse().ok()
+        });
+    }
+
+    /// Starts it and waits for nothing; then where it listens is known only if that was given.
+    pub fn spawn_with(&mut self, env: &[&str]) {
         assert!(self.process.is_none(), "it runs already");
-        let listen = self.data_dir().join("listen");
         // A node that was killed left its own.
-        fs::remove_file(&listen).ok();
+        fs::remove_file(self.listen_path()).ok();
         let log = File::options().create(true).append(true).open(self.log_path());
-        let mut command = self.program.command(self.folder.path());
-        if !env.is_empty() {
-            let program = std::mem::replace(&mut command, Command::new("env"));
-            command.current_dir(self.folder.path()).args(env).arg(program.get_program());
-        }
-        let child = command
+        let child = self
+            .command(env)
             .args(["run", "--data-dir", "data", "--stop-with-stdin"])
             .args(["--listen", &self.listen.to_string()])
             // Held by this process: should it be killed, the node stops.
@@ -93,10 +112,24 @@ impl NodeUnderTest {
             .stderr(log.expect("a test's folder can be written"))
             .spawn();
         self.process = Some(child.expect("the program can be run"));
-        self.address = wait_for("the node listens", || {
-            self.must_live();
-            fs::read_to_string(&listen).ok()?.trim().parse().ok()
-        });
+    }
+
+    fn listen_path(&self) -> PathBuf {
+        self.data_dir().join("listen")
+    }
+
+    /// A command of its program in its folder, where it is.
+    fn command(&self, env: &[&str]) -> Command {
+        let env = env.iter().map(ToString::to_string);
+        let words: Vec<_> = self.within.iter().cloned().chain(env).collect();
+        self.program.command_within(self.folder.path(), &words)
+    }
+
+    /// How its process ended by itself, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.try_wait().expect("a child can be waited for")?;
+        self.process = None;
+        Some(status)
     }
 
     pub fn is_running(&self) -> bool {
@@ -117,8 +150,13 @@ impl NodeUnderTest {
 
     /// As an operator would (SIGTERM); gives the exit code.
     pub fn stop(&mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
+        self.ask_to_stop();
         program::wait_for_end(&mut self.process.take().expect("it runs"))
+    }
+
+    /// The same, without waiting for it.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// It does nothing any more until it is resumed, as if its machine hung.
@@ -134,7 +172,7 @@ impl NodeUnderTest {
         kill_process(self.pid(), signal).expect("a child takes signals");
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         let id = self.process.as_ref().expect("it runs").id();
         i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process has an id")
     }
@@ -287,7 +325,7 @@ impl NodeUnderTest {
 
     /// Runs a command against it.
     pub fn tandem(&self, arguments: &[&str]) -> Told {
-        let mut command = self.program.command(self.folder.path());
+        let mut command = self.command(&[]);
         command.env("TANDEM_NODE", format!("http://{}", self.address)).args(arguments);
         program::finish(&mut command)
     }

@@ -244,16 +244,7 @@ impl PairUnderTest {
     fn in_sync(&self) -> Option<Side> {
         let all = Side::BOTH.map(|side| self.status(side));
         let [Some(main), Some(failover)] = &all else { return None };
-        let (side, primary, standby) = if main["role"] == "primary" {
-            (Side::Main, main, failover)
-        } else {
-            (Side::Failover, failover, main)
-        };
-        let is_so = primary["role"] == "primary"
-            && primary["sync"] == "both"
-            && standby["role"] == "standby"
-            && standby["epoch"] == primary["epoch"];
-        is_so.then_some(side)
+        primary_in_sync([main, failover])
     }
 
     /// Waits until both nodes are in sync, and the primary has what was set aside when one of them came back; says who is
@@ -330,4 +321,18 @@ impl PairUnderTest {
     pub fn wipe(&self, side: Side) {
         fs::remove_dir_all(self.node(side).data_dir()).expect("a test's folder can be removed");
     }
+}
+
+/// Who is primary, by what the main server and the failover server say, if both are in sync.
+pub fn primary_in_sync([main, failover]: [&Value; 2]) -> Option<Side> {
+    let (side, primary, standby) = if main["role"] == "primary" {
+        (Side::Main, main, failover)
+    } else {
+        (Side::Failover, failover, main)
+    };
+    let is_so = primary["role"] == "primary"
+        && primary["sync"] == "both"
+        && standby["role"] == "standby"
+        && standby["epoch"] == primary["epoch"];
+    is_so.then_some(side)
 }

@@ -30,7 +30,15 @@ impl Program {
 
     /// A command without what the surroundings would tell it.
     pub fn command(self, folder: &Path) -> Command {
-        let mut command = Command::new(self.0);
+        self.command_within(folder, &[])
+    }
+
+    /// The same, with words for `env` before it.
+    pub fn command_within(self, folder: &Path, words: &[String]) -> Command {
+        let mut command = Command::new(if words.is_empty() { self.0 } else { "env" });
+        if !words.is_empty() {
+            command.args(words).arg(self.0);
+        }
         for name in ["TANDEM_NODE", "TANDEM_TOKEN", "TANDEM_LOG"] {
             command.env_remove(name);
         }

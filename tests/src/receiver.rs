@@ -79,7 +79,11 @@ impl Receiver {
 
     /// One whose port is taken but refuses connections, until it is opened.
     pub fn closed() -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::closed_at(([127, 0, 0, 1], 0).into())
+    }
+
+    /// The same at this address.
+    pub fn closed_at(address: SocketAddr) -> Self {
         let bind = || -> io::Result<(Socket, SocketAddr)> {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             socket.bind(&address.into())?;

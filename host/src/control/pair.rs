@@ -234,10 +234,8 @@ pub(super) async fn switch_over(State(house): Shared) -> Result<Json<wire::Switc
         let detail = format!("{why}; `tandem pair status` shows how the nodes are");
         Problem::new(StatusCode::CONFLICT, "no-switchover", detail)
     };
-    match &pair.view.borrow().state.phase {
-        Phase::Primary(leading) if leading.sync == Sync::Both => {}
-        Phase::Primary(_) => return Err(refuse("the other node is not in sync")),
-        _ => return Err(refuse("this node is not primary")),
+    if let Some(why) = pair.view.borrow().state.handover_lacks() {
+        return Err(refuse(why));
     }
     let began = Instant::now();
     let mut view = pair.view.clone();
@@ -256,7 +254,8 @@ pub(super) async fn switch_over(State(house): Shared) -> Result<Json<wire::Switc
     });
     match tokio::time::timeout(PATIENCE, ended).await {
         Ok(Ok(view)) if view.state.role() == Role::Primary => {
-            Err(refuse("the other node went away, so this one stays primary"))
+            let lacks = view.state.handover_lacks().unwrap_or("it took too long");
+            Err(refuse(&format!("this node stays primary, because {lacks}")))
         }
         Ok(Ok(view)) => Ok(Json(wire::Switched {
             epoch: view.standing().epoch,

@@ -27,7 +27,7 @@ use crate::{
     store::Store,
     takeover::{
         self, Register, Takeover, View,
-        step::{Event, Phase, Rules, Sync},
+        step::{Event, Rules},
     },
     tasks::Tasks,
 };
@@ -67,23 +67,32 @@ pub struct Pair {
 impl Pair {
     /// Before this node stops: lets the other be primary, if it is in sync.
     pub(super) async fn hand_over(&self) {
-        let is_ready = match &self.view.borrow().state.phase {
-            Phase::Primary(leading) => leading.sync == Sync::Both,
-            _ => false,
-        };
+        let is_ready = self.view.borrow().state.handover_lacks().is_none();
         if !is_ready || self.events.send(Event::Switchover).await.is_err() {
             return;
         }
         let mut view = self.view.clone();
-        let done = view.wait_for(|view| {
+        let ended = view.wait_for(|view| {
             let peer = view.state.peer.as_ref();
-            view.state.role() == Role::Standby
-                && peer.is_none_or(|peer| !peer.is_up || peer.standing.role == Role::Primary)
+            let is_given_up =
+                view.state.role() == Role::Primary && view.state.handover_lacks().is_some();
+            let has_taken_over = view.state.role() == Role::Standby
+                && peer.is_none_or(|peer| !peer.is_up || peer.standing.role == Role::Primary);
+            is_given_up || has_taken_over
         });
-        if tokio::time::timeout(HANDOVER, done).await.is_err() {
+        let is_done = match tokio::time::timeout(HANDOVER, ended).await {
+            Ok(Ok(view)) => view.state.role() == Role::Standby,
+            _ => false,
+        };
+        if !is_done {
             tracing::warn!("the other node has not taken over; it will when this one is gone");
             self.close();
         }
+    }
+
+    /// Until nobody decides on roles any more: its last word stays as it is, whatever happens.
+    pub(super) async fn undecided(&self) {
+        self.view.clone().wait_for(|_| false).await.ok();
     }
 
     /// Nothing is shown any more: whatever still waits for the other node would wait for ever.
@@ -382,7 +391,7 @@ async fn bind(links: &Links) -> Result<Acceptor, NodeError> {
 /// Roles, until `stop` says true.
 async fn decide(takeover: Takeover, stop: watch::Receiver<bool>) {
     if let Err(error) = takeover.run(stop).await {
-        tracing::error!(%error, "roles cannot be decided any more: start this node again");
+        tracing::error!(%error, "roles cannot be decided any more");
     }
 }
 

@@ -1,5 +1,7 @@
 //! A node hangs, or the link between the nodes is cut: the other cannot know which.
 
+use std::time::Duration;
+
 use tandem_tests::{DEADLINE, PairUnderTest, Side, Third, Traffic, wait_until, wire::Way};
 
 use crate::TANDEM;
@@ -135,4 +137,34 @@ fn the_witness_goes_and_returns_and_forgets() {
     });
     traffic.audit(&pair);
     assert!(traffic.longest_gap() < DEADLINE);
+}
+
+/// Roles cannot change without the witness, so nothing stops for it: an exchange that is asked for is given up as soon as the
+/// witness does not answer, and refused once that is known. It used to hold everything up for half a minute.
+#[test]
+fn an_exchange_of_roles_does_not_wait_for_a_witness_that_is_silent() {
+    let pair = TANDEM.pair().third(Third::Server).wired().start();
+    let traffic = Traffic::to(&pair);
+    traffic.during(|| {
+        traffic.wait_durability(2);
+        for side in Side::BOTH {
+            pair.wire_to_witness(side).stall_all();
+        }
+        // Now it is not known yet, then it is.
+        for _ in 0..2 {
+            let answer = pair.main.call("POST", "pair/switchover", None);
+            let why = answer.problem(409, "no-switchover");
+            assert!(why.contains("the witness"), "{why}");
+            pair.wait_status(Side::Main, "the witness is silent", |s| s["witness"] == "silent");
+        }
+        traffic.wait_durability(2);
+        for side in Side::BOTH {
+            pair.wire_to_witness(side).resume();
+        }
+        pair.wait_status(Side::Main, "the witness answers", |s| s["witness"] == "answers");
+        pair.main.call("POST", "pair/switchover", None).expect(200);
+    });
+    // An ask of the witness takes two seconds at most.
+    assert!(traffic.longest_gap() < Duration::from_secs(15), "{:?}", traffic.longest_gap());
+    traffic.audit(&pair);
 }

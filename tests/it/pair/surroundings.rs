@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use tandem_tests::{Side, Third, Traffic, audit::messages, wait_until};
+use tandem_tests::{DEADLINE, Request, Side, Third, Traffic, audit::messages, wait_until};
 
 use crate::TANDEM;
 
@@ -38,6 +38,34 @@ fn a_node_whose_disk_is_full_leaves_the_work_to_the_other() {
             traffic.wait_durability(2);
         });
     }
+    traffic.assert_fenced();
+    traffic.audit(&pair);
+}
+
+/// A node that cannot write down its role, for want of room or otherwise, ends, so that whoever starts nodes starts it again.
+/// It used to stay, showing for ever that it handed over, while the other was primary and had no standby.
+#[test]
+fn a_node_that_cannot_keep_its_role_ends_and_is_standby_when_it_can() {
+    let mut pair = TANDEM.pair().third(Third::Server).start();
+    let traffic = Traffic::to(&pair);
+    // Where it writes what it keeps before that takes the old one's place.
+    let obstacle = pair.main.data_dir().join("pair.json.new");
+    traffic.during(|| {
+        traffic.wait_durability(2);
+        fs::create_dir(&obstacle).unwrap();
+        // It answers or not, as it is about to end.
+        let ask = Request::post("/api/v1/pair/switchover", "");
+        ask.send_within(pair.main.address, DEADLINE).ok();
+        assert_eq!(pair.main.wait_for_end(), Some(1));
+        let log = pair.main.log();
+        assert!(log.contains("cannot be decided here any more"), "{log}");
+        pair.wait_primary(Side::Failover);
+        traffic.wait_durability(1);
+        fs::remove_dir(&obstacle).unwrap();
+        pair.main.launch();
+        assert_eq!(pair.wait_in_sync(), Side::Failover);
+        traffic.wait_durability(2);
+    });
     traffic.assert_fenced();
     traffic.audit(&pair);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Facts, Handover, Leading, Phase, State, Sync, Told};
+use super::{Action, Facts, Handover, Leading, Phase, State, Sync, Told, Witness};
 use crate::model::pair::Ask;
 
 /// Changes of role by themselves in [`CHANGES_WINDOW`].
@@ -12,6 +12,21 @@ const CHANGES_WINDOW: Duration = Duration::from_hours(1);
 const DRAIN: Duration = Duration::from_secs(30);
 
 impl State {
+    /// Why this node cannot hand over as things are.
+    pub fn handover_lacks(&self) -> Option<&'static str> {
+        match &self.phase {
+            Phase::Primary(leading) if leading.sync != Sync::Both => {
+                Some("the other node is not in sync")
+            }
+            // The stages would stop for nothing.
+            Phase::Primary(_) if self.rules.has_witness && self.witness != Witness::Answers => {
+                Some("the witness, which has to record it, does not answer as it should")
+            }
+            Phase::Primary(_) => None,
+            _ => Some("this node is not primary"),
+        }
+    }
+
     pub(super) fn switch_over(&mut self, facts: &Facts, actions: &mut Vec<Action>) {
         let Phase::Primary(leading) = &mut self.phase else {
             return actions.push(Action::Told(Told::Refused("only a primary can hand over")));
@@ -36,13 +51,15 @@ impl State {
                     .failback_hold
                     .zip(leading.both_since)
                     .is_some_and(|(hold, since)| facts.now >= since.saturating_add(hold));
-                if due && peer.is_main && !self.rules.is_main && peer.is_up {
-                    self.fail_back(facts, actions);
+                let is_wanted = due && peer.is_main && !self.rules.is_main && peer.is_up;
+                match self.handover_lacks() {
+                    None if is_wanted => self.fail_back(facts, actions),
+                    // Does it still not answer?
+                    Some(_) if is_wanted => self.ask(Ask::Read, facts, actions),
+                    _ => {}
                 }
             }
             _ if leading.sync != Sync::Both => self.give_up_handover(facts, actions),
-            // Also if nobody answers who keeps the record. Should it have been changed nevertheless, then nothing shows
-            // here that the other node does not have, and the next answer makes this one step down.
             Handover::Draining { since } | Handover::Ready { since }
                 if facts.now >= since + DRAIN =>
             {
@@ -68,6 +85,16 @@ impl State {
         }
         self.changes.push(facts.now);
         self.switch_over(facts, actions);
+    }
+
+    /// Nobody answers who keeps the record, or it is not what it was. Should it have been changed nevertheless, then nothing
+    /// shows here that the other node does not have, and the next answer makes this one step down.
+    pub(super) fn give_up_unrecorded(&mut self, facts: &Facts, actions: &mut Vec<Action>) {
+        if let Phase::Primary(leading) = &self.phase
+            && matches!(leading.handover, Handover::Ready { .. })
+        {
+            self.give_up_handover(facts, actions);
+        }
     }
 
     pub(super) fn give_up_handover(&mut self, facts: &Facts, actions: &mut Vec<Action>) {

@@ -23,7 +23,7 @@ impl State {
             }
             // Asked again in a while, also for another's sake.
             self.asked = Some(facts.now);
-            return;
+            return self.give_up_unrecorded(facts, actions);
         };
         self.has_read = true;
         let place = |record: Record| (record.epoch, record.version);
@@ -35,6 +35,9 @@ impl State {
             actions.push(Action::Told(Told::WitnessForgot));
         }
         self.learn(record, facts, actions);
+        if has_forgotten {
+            self.give_up_unrecorded(facts, actions);
+        }
         if record.is_none() && has_forgotten {
             self.begin_anew(facts, actions);
         }
