@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rand::{Rng, rngs::StdRng};
+#[cfg(test)]
+use rand::Rng as _;
+use rand::rngs::StdRng;
 use redb::StorageBackend;
 
 use self::file::File;
@@ -44,6 +46,8 @@ struct Inner {
     failing: Option<i32>,
     /// All that files may hold together.
     room: Option<u64>,
+    /// Syncs are answered and not done.
+    lies: bool,
 }
 
 impl Disk {
@@ -85,6 +89,7 @@ impl Disk {
     }
 
     /// Somebody puts an empty disk in its place: no files, no faults.
+    #[cfg(test)]
     pub fn wipe(&self) {
         let mut inner = self.inner();
         *inner = Inner { off: inner.off, boot: inner.boot + 1, ..Inner::default() };
@@ -93,6 +98,11 @@ impl Disk {
     /// Everything that changes a file meets this error and changes nothing, syncs too; none: no longer.
     pub fn fail_writes(&self, errno: Option<i32>) {
         self.inner().failing = errno;
+    }
+
+    /// It says that everything is safe, and nothing is.
+    pub fn lie(&self) {
+        self.inner().lies = true;
     }
 
     /// Bytes that files may still grow by.
@@ -108,6 +118,7 @@ impl Disk {
     }
 
     /// Turns one bit of what was ever written; tells where. None if nothing was.
+    #[cfg(test)]
     pub fn flip_bit_at_rest(&self, path: &Path, rng: &mut StdRng) -> Option<u64> {
         let mut inner = self.inner();
         let file = inner.find(path)?;
@@ -116,6 +127,7 @@ impl Disk {
     }
 
     /// As the process sees it; empty if there is no such file.
+    #[cfg(test)]
     pub fn content(&self, path: &Path) -> Vec<u8> {
         let inner = self.inner();
         inner.find(path).map_or_else(Vec::new, |file| inner.files[file].1.content())
@@ -187,7 +199,9 @@ impl StorageBackend for Handle {
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.on()?;
         inner.may_change()?;
-        inner.files[self.file].1.sync();
+        if !inner.lies {
+            inner.files[self.file].1.sync();
+        }
         Ok(())
     }
 

@@ -73,6 +73,18 @@ struct Args {
     /// Go on after the first seed that fails
     #[arg(long)]
     keep_going: bool,
+    /// To see that faults are found: disks forget, when the power goes, what they said is safe
+    #[arg(long)]
+    disks_lie: bool,
+}
+
+/// What is the same for all seeds.
+#[derive(Debug, Clone, Copy)]
+struct Run<'a> {
+    engine: &'a Engine,
+    folder: &'a Path,
+    seconds: u64,
+    disks_lie: bool,
 }
 
 /// What came of one seed.
@@ -82,15 +94,18 @@ struct Outcome {
     setup: world::Setup,
 }
 
-fn simulate(seed: u64, seconds: u64, engine: &Engine, folder: &Path) -> Outcome {
+fn simulate(seed: u64, run: Run<'_>) -> Outcome {
     let mut dice = StdRng::seed_from_u64(seed ^ 0x7461_6e64_656d);
     let setup = faults::setup(&mut dice);
-    let folder = folder.join(format!("{seed}"));
-    let mut world = World::new(dice.random(), setup, engine.clone(), folder);
+    let folder = run.folder.join(format!("{seed}"));
+    let mut world = World::new(dice.random(), setup, run.engine.clone(), folder);
+    if run.disks_lie {
+        world.hosts.iter().for_each(|host| host.disk().lie());
+    }
     world.history.log(format!("seed {seed}: {setup:?}"));
     begin(&mut world);
     let mut faults = faults::Faults::default();
-    faults.befall(&mut world, Duration::from_secs(seconds));
+    faults.befall(&mut world, Duration::from_secs(run.seconds));
     world.history.log("everything is as it should be again");
     world.calm_down();
     heal(&mut world);
@@ -195,14 +210,15 @@ fn main() -> ExitCode {
     let sum = Mutex::new(Sum::default());
     let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
     let began = Instant::now();
+    let Args { seconds, disks_lie, .. } = args;
+    let run = Run { engine: &engine, folder: folder.path(), seconds, disks_lie };
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= from + seeds {
                 return;
             }
-            let outcome =
-                chance::fixed(seed, || simulate(seed, args.seconds, &engine, folder.path()));
+            let outcome = chance::fixed(seed, || simulate(seed, run));
             if args.trace {
                 outcome.history.lines().iter().for_each(|line| println!("{line}"));
             }

@@ -69,6 +69,7 @@ impl Network {
     }
 
     /// When something happens next, if nobody sends anything before.
+    #[cfg(test)]
     pub fn next_due(&self) -> Option<Duration> {
         self.with(|state| state.next_due())
     }

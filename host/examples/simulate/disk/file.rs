@@ -3,7 +3,9 @@
 
 use std::{io, sync::Arc};
 
-use rand::{Rng, rngs::StdRng, seq::IteratorRandom};
+use rand::rngs::StdRng;
+#[cfg(test)]
+use rand::{Rng as _, seq::IteratorRandom as _};
 
 use super::torn::{Style, land};
 
@@ -59,6 +61,7 @@ impl File {
         Ok(())
     }
 
+    #[cfg(test)]
     pub(super) fn content(&self) -> Vec<u8> {
         let mut content = vec![0; self.len];
         self.read(0, &mut content).expect("it ends where the file does");
@@ -108,6 +111,7 @@ impl File {
     }
 
     /// Turns the bits of `mask` in any byte of a page that was written; says which byte.
+    #[cfg(test)]
     pub(super) fn flip(&mut self, mask: u8, rng: &mut StdRng) -> Option<u64> {
         let written = self.pages.iter_mut().enumerate();
         let (n, page) = written.filter_map(|(n, page)| Some((n, page.as_mut()?))).choose(rng)?;

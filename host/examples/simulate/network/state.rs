@@ -83,6 +83,7 @@ impl State {
         self.events.insert(key, event);
     }
 
+    #[cfg(test)]
     pub(super) fn next_due(&self) -> Option<Duration> {
         self.events.first_key_value().map(|((at, _), _)| *at)
     }
