@@ -24,6 +24,8 @@ pub mod change;
 pub mod content;
 pub mod counts;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod open;
 mod journal;
 mod pieces;

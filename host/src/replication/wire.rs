@@ -1,6 +1,9 @@
 //! Messages as bytes. Kinds: 1 what is said, 2 a frame, 3 rows, 4 recovered messages,
 //! 5 a segment of the archive.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

@@ -12,6 +12,9 @@
 //! own for what is in it. The content hash is over the entries before compression: who has the same messages has the
 //! same hash. A check is the beginning of a BLAKE3 hash; damage costs one block and is told.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},

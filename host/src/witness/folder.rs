@@ -4,6 +4,9 @@
 //! synced, and then linked to the next revision's name, which fails if somebody was faster. The record is the one of the
 //! highest revision.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},
