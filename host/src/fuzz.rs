@@ -5,12 +5,12 @@
 
 use crate::{
     contract::manifest::parse,
-    ingress, model::fuzz::Input,
+    ingress,
+    model::fuzz::{Input, meter},
     net::keys::{Code, Invitation, Peer},
     node, replication, store, witness,
 };
 
-pub mod meter;
 #[cfg(test)]
 mod tests;
 
@@ -134,7 +134,10 @@ fn pair_files(mut input: Input<'_>) {
     let text = input.rest();
     if let Ok(invitation) = serde_json::from_slice::<Invitation>(text) {
         let written = serde_json::to_vec(&invitation).expect("it is plain data");
-        assert_eq!(serde_json::from_slice::<Invitation>(&written).expect("it was written"), invitation);
+        assert_eq!(
+            serde_json::from_slice::<Invitation>(&written).expect("it was written"),
+            invitation
+        );
         assert!(!invitation.is_open(now_ms) || now_ms < invitation.expires_ms);
     }
     if let Ok(peer) = serde_json::from_slice::<Peer>(text) {

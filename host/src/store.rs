@@ -28,6 +28,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod open;
 mod journal;
+pub mod packed;
 mod pieces;
 pub mod records;
 pub mod recover;

@@ -1,5 +1,7 @@
 //! What a fuzzer made up, taken apart: how every target of `crate::fuzz` reads its input.
 
+pub mod meter;
+
 /// Bytes that are not read yet. Where they end, everything is zero or empty.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a>(&'a [u8]);

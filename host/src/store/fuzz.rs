@@ -16,8 +16,7 @@ use super::{
     content::Content,
     frame::{Frame, FrameBuilder, FrameError, Op, VERSIONS},
     journal::Journal,
-    open,
-    pieces,
+    open, pieces,
     recover::Apart,
     row::{
         Row,
@@ -65,7 +64,10 @@ pub fn frame(mut input: Input<'_>) {
     }
     assert!(builder.len() <= bytes.len(), "it is written as short as can be");
     let again = Frame::decode(builder.bytes()).expect("what was read can be written");
-    assert_eq!((again.version, again.position, again.time_ms), (frame.version, frame.position, frame.time_ms));
+    assert_eq!(
+        (again.version, again.position, again.time_ms),
+        (frame.version, frame.position, frame.time_ms)
+    );
     assert_eq!(again.ops().collect::<Result<Vec<_>, _>>().expect("it was written"), ops);
 }
 
@@ -141,10 +143,15 @@ fn key(kind: u8, key: &[u8]) {
         26 => SegmentKey::from_bytes(key).map(|key| key.to_bytes().to_vec()),
         27 => read_setting_key(key).map(|(scope, name)| setting_key(&scope, &name)),
         28 => read_state_key(key).map(|(no, name)| state_key(no, name)),
-        29 => dedupe::read_dedupe_expiry_key(key).map(|(ms, key)| dedupe::dedupe_expiry_key(ms, key)),
+        29 => {
+            dedupe::read_dedupe_expiry_key(key).map(|(ms, key)| dedupe::dedupe_expiry_key(ms, key))
+        }
         _ => dedupe::read_dedupe_key(key).map(|_| key.to_vec()),
     };
-    assert!(again.is_none_or(|again| again == key), "the key of kind {kind} is written differently");
+    assert!(
+        again.is_none_or(|again| again == key),
+        "the key of kind {kind} is written differently"
+    );
 }
 
 /// A disk in memory that outlives who opens it.
@@ -170,7 +177,8 @@ impl StorageBackend for Disk {
         Ok(self.with(|bytes| bytes.len() as u64))
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let read = |bytes: &mut Vec<u8>| Some(out.copy_from_slice(bytes.get(at(offset, out.len()))?));
+        let read =
+            |bytes: &mut Vec<u8>| Some(out.copy_from_slice(bytes.get(at(offset, out.len()))?));
         self.with(read).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -204,7 +212,8 @@ struct Image {
 fn image(input: &mut Input<'_>) -> Image {
     let mut head = (Position { epoch: 1, seq: 0 }, Chain::default());
     let how = input.byte();
-    let tail = TailRow { at: if how & 1 == 0 { 0 } else { input.short().into() }, ..TailRow::first() };
+    let tail =
+        TailRow { at: if how & 1 == 0 { 0 } else { input.short().into() }, ..TailRow::first() };
     if how & 2 == 0 {
         return Image { bytes: input.rest().to_vec(), tail, head };
     }
@@ -228,7 +237,11 @@ fn image(input: &mut Input<'_>) -> Image {
             }
             2 => {
                 let to = u64::from(input.short());
-                write(&mut bytes, end, &[&u32::MAX.to_be_bytes()[..], &(u64::MAX - to).to_be_bytes()].concat());
+                write(
+                    &mut bytes,
+                    end,
+                    &[&u32::MAX.to_be_bytes()[..], &(u64::MAX - to).to_be_bytes()].concat(),
+                );
             }
             kind => {
                 seq = if kind == 3 { input.long() } else { seq.wrapping_add(1) };
@@ -276,7 +289,10 @@ pub fn journal(mut input: Input<'_>) {
     }
     let Ok(mut journal) = Journal::open(Box::new(disk.clone()), tail, head, bound) else { return };
     let frames = frames_of(&journal);
-    assert_eq!(frames.iter().map(|(_, frame)| frame.len() as u64).sum::<u64>(), journal.frame_bytes());
+    assert_eq!(
+        frames.iter().map(|(_, frame)| frame.len() as u64).sum::<u64>(),
+        journal.frame_bytes()
+    );
     let seqs: Vec<u64> = frames.iter().map(|(seq, _)| *seq).collect();
     assert!(seqs.windows(2).all(|two| two[0] + 1 == two[1]), "a frame is missing: {seqs:?}");
     let (last, chain) = journal.head();
@@ -288,14 +304,16 @@ pub fn journal(mut input: Input<'_>) {
     let after = journal.append(new, frame.bytes()).expect("the disk has room");
     journal.sync().expect("the disk works");
     assert_eq!(after, chain.next(frame.bytes()));
-    let again = Journal::open(Box::new(disk.clone()), tail, head, bound).expect("it was opened before");
+    let again =
+        Journal::open(Box::new(disk.clone()), tail, head, bound).expect("it was opened before");
     assert_eq!(again.head(), (new, after), "what was added is not there");
     assert_eq!(frames_of(&again).len(), frames.len() + 1);
     // A checkpoint: older frames go, the new ones stay.
     let tail = journal.tail(new.seq);
     journal.forget_before(tail);
     let kept = frames_of(&journal);
-    let again = Journal::open(Box::new(disk), tail, (new, after), bound).expect("it was checkpointed");
+    let again =
+        Journal::open(Box::new(disk), tail, (new, after), bound).expect("it was checkpointed");
     assert_eq!(frames_of(&again), kept);
     journal.cut_last(last);
     assert_eq!(journal.head().0, last);
@@ -327,7 +345,8 @@ fn recover(disk: &Disk, tail: TailRow, (position, chain): (Position, Chain), bou
     let (head, _) = open::read_node(&db).expect("it was written");
     assert_eq!(head.position.seq, end.seq, "not all was applied");
     assert_eq!(head.content, content_of(&db), "the content hash is not that of the rows");
-    let (again, _) = open::open_journal(&db, Box::new(disk.clone()), &config).expect("it was opened before");
+    let (again, _) =
+        open::open_journal(&db, Box::new(disk.clone()), &config).expect("it was opened before");
     assert_eq!(again.head(), journal.head());
     // What rows say is not known to be right; reading them is an error or it is not.
     let archive = Arc::new(Archive::new(config.dir));
@@ -359,7 +378,10 @@ fn database() -> Database {
 fn node(db: &Database, rows: &[(&[u8], &[u8])]) {
     let txn = db.begin_write().expect("memory can be written");
     for (key, value) in rows {
-        txn.open_table(NODE).expect("it was made").insert(*key, *value).expect("memory can be written");
+        txn.open_table(NODE)
+            .expect("it was made")
+            .insert(*key, *value)
+            .expect("memory can be written");
     }
     txn.commit().expect("memory can be written");
 }
@@ -368,7 +390,9 @@ fn read_all(db: &Database) {
     let txn = db.begin_read().expect("memory can be read");
     let parts = txn.open_table(PIECES).expect("it was made");
     for table in Table::ALL {
-        for row in txn.open_table(table.definition()).expect("it was made").iter().expect("it is there") {
+        for row in
+            txn.open_table(table.definition()).expect("it was made").iter().expect("it is there")
+        {
             let (key, value) = row.expect("it is there");
             // A stub without its pieces is an error.
             drop(pieces::join(&parts, table, key.value(), value.value()));
@@ -430,7 +454,10 @@ fn part(input: &mut Input<'_>, spans: &[super::staging::Span]) -> Installing {
         more => {
             let mut rows: Vec<(Bytes, Bytes)> = Vec::new();
             for _ in 0..input.byte() % 5 {
-                rows.push((Bytes::copy_from_slice(input.few()), Bytes::copy_from_slice(input.few())));
+                rows.push((
+                    Bytes::copy_from_slice(input.few()),
+                    Bytes::copy_from_slice(input.few()),
+                ));
             }
             if more == 2 {
                 rows.sort();

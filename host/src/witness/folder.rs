@@ -266,7 +266,9 @@ impl Shelf {
             None => (rest, None),
         };
         let parsed = Name { revision: revision.parse().ok()?, draft };
-        (self.name(&parsed) == name).then_some(parsed)
+        // Behind the last numbers none come; nobody has counted so far.
+        let has_next = parsed.revision.checked_add(KEPT_REVISIONS).is_some();
+        (has_next && self.name(&parsed) == name).then_some(parsed)
     }
 }
 

@@ -49,7 +49,8 @@ pub fn cron(mut input: Input<'_>) {
 /// A plan gives each tick once, also when the clock jumps.
 pub fn plan(mut input: Input<'_>) {
     let missed = ["skip", "once", "all"][usize::from(input.byte()) % 3];
-    let cron = ["* * * * * *", "*/7 * * * *", "30 2 * * *", "0 0 29 2 *"][usize::from(input.byte()) % 4];
+    let cron =
+        ["* * * * * *", "*/7 * * * *", "30 2 * * *", "0 0 29 2 *"][usize::from(input.byte()) % 4];
     let zone = ZONES[usize::from(input.byte()) % ZONES.len()];
     let manifest = format!(
         "name = \"a\"\nversion = \"1\"\n[[source]]\nname = \"tick\"\nkind = \"schedule\"\n\

@@ -14,7 +14,8 @@ pub fn framing(mut input: Input<'_>) {
     let stream = input.rest();
     let (messages, refused) = decode(stream, cut);
     assert_eq!((&messages, refused), (&decode(stream, 1).0, decode(stream, 1).1));
-    let again: Vec<u8> = messages.iter().flat_map(|(kind, payload)| encode(*kind, payload)).collect();
+    let again: Vec<u8> =
+        messages.iter().flat_map(|(kind, payload)| encode(*kind, payload)).collect();
     assert!(stream.starts_with(&again), "the messages are not what came");
     if let Some(TooLong { length }) = refused {
         assert!(length > MOST, "{length} bytes are not too many");

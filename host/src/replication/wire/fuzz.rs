@@ -44,7 +44,10 @@ pub fn messages(mut input: Input<'_>) {
         }
         _ => {
             again::<Vec<Span>>(payload);
-            assert_eq!(read_holds(payload).is_ok(), postcard::from_bytes::<Vec<Span>>(payload).is_ok());
+            assert_eq!(
+                read_holds(payload).is_ok(),
+                postcard::from_bytes::<Vec<Span>>(payload).is_ok()
+            );
         }
     }
 }

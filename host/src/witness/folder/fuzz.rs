@@ -31,7 +31,11 @@ pub fn asks(mut input: Input<'_>) {
         assert_eq!(serde_json::from_slice::<Ask>(&text).expect("it was written"), ask);
         let Some(next) = Record::after(record.as_ref(), &ask) else { continue };
         rules(record.as_ref(), &ask, &next);
-        assert_eq!(Record::after(Some(&next), &ask), None, "an ask that comes twice is granted once");
+        assert_eq!(
+            Record::after(Some(&next), &ask),
+            None,
+            "an ask that comes twice is granted once"
+        );
         record = Some(next);
     }
 }
@@ -57,7 +61,10 @@ pub fn names(mut input: Input<'_>) {
     for name in [text, &format!("{}.{text}", shelf.pair)] {
         if let Some(parsed) = shelf.parse(name) {
             assert_eq!(shelf.name(&parsed), *name);
-            assert!(parsed.revision.checked_add(super::KEPT_REVISIONS).is_some(), "nothing comes after {name}");
+            assert!(
+                parsed.revision.checked_add(super::KEPT_REVISIONS).is_some(),
+                "nothing comes after {name}"
+            );
         }
     }
     if let Ok(id) = text.parse::<PairId>() {

@@ -24,10 +24,13 @@ pub fn believe(mut input: Input<'_>) {
     let is_signed = input.byte() & 1 == 1;
     let said = if is_signed {
         // An address and a time of the fuzzer's choice, signed right, for a path that may be another.
-        let Some(ip) = text(input.line()).and_then(|text| text.parse::<IpAddr>().ok()) else { return };
+        let Some(ip) = text(input.line()).and_then(|text| text.parse::<IpAddr>().ok()) else {
+            return;
+        };
         let signed_ms = input.long();
         let path = if input.byte() & 1 == 0 { "/hooks/a/b" } else { "/hooks/a/c" };
-        format!("{ip} {signed_ms} {}", sign(&KEY, ip, signed_ms, "POST", path).to_hex()).into_bytes()
+        format!("{ip} {signed_ms} {}", sign(&KEY, ip, signed_ms, "POST", path).to_hex())
+            .into_bytes()
     } else {
         input.line().to_vec()
     };

@@ -11,7 +11,11 @@ use crate::{
     model::position::{Chain, Position},
     store::{
         frame::{Frame, FrameBuilder, Op},
-        row::{Row as _, head::{HeadRow, IdentityRow, TailRow}, segment::SegmentKey},
+        row::{
+            Row as _,
+            head::{HeadRow, IdentityRow, TailRow},
+            segment::SegmentKey,
+        },
         segment::{Entry, SegmentWriter},
         table::Table,
     },
@@ -61,16 +65,23 @@ fn kinds(table: Table, key: &[u8]) -> (Option<u8>, Option<u8>) {
 #[ignore = "it writes tests/fuzz/corpus: cargo test -p tandem --lib -- --ignored bytes_for_a_fuzzer"]
 fn bytes_for_a_fuzzer() {
     let History { commits, segments, store_id, .. } = record(7, false).history;
-    let frames: Vec<_> = commits.iter().map(|kept| &kept.frame[..]).filter(|f| !f.is_empty()).collect();
+    let frames: Vec<_> =
+        commits.iter().map(|kept| &kept.frame[..]).filter(|f| !f.is_empty()).collect();
     rows(&frames);
-    let head = HeadRow { position: Position { epoch: 1, seq: 300 }, chain: Chain([7; 32]), ..HeadRow::decode(&[&[1, 1, 2][..], &[3; 32], &[0]].concat()).unwrap() };
+    let head = HeadRow {
+        position: Position { epoch: 1, seq: 300 },
+        chain: Chain([7; 32]),
+        ..HeadRow::decode(&[&[1, 1, 2][..], &[3; 32], &[0]].concat()).unwrap()
+    };
     keep("rows", "head", &[&[0, 6], &head.encode()]);
     keep("rows", "tail", &[&[0, 7], &TailRow::after(&head).encode()]);
     keep("rows", "identity", &[&[0, 8], &IdentityRow { store_id }.encode()]);
     let small: Vec<_> = frames.iter().filter(|frame| frame.len() < 500).take(12).collect();
     for (at, frame) in small.iter().enumerate() {
         keep("frames", &format!("frame-{at}"), &[&[1], frame]);
-        let position = [&1_u64.to_be_bytes()[..], &7_u64.to_be_bytes(), &[at.to_le_bytes()[0]; 32], &[0]].concat();
+        let position =
+            [&1_u64.to_be_bytes()[..], &7_u64.to_be_bytes(), &[at.to_le_bytes()[0]; 32], &[0]]
+                .concat();
         keep("frames", &format!("sent-{at}"), &[&[2, 2], &position, frame]);
         let packed = lz4_flex::compress_prepend_size(frame);
         keep("frames", &format!("packed-{at}"), &[&[2, 2], &position[..48], &[1], &packed]);
@@ -78,7 +89,11 @@ fn bytes_for_a_fuzzer() {
     for count in 1..8 {
         let file = file(&small[..count]);
         for recovers in [0, 1] {
-            keep("journal", &format!("records-{count}-{recovers}"), &[&[0, recovers, 0x4e, 0x20, 0], &file, &[0; 40]]);
+            keep(
+                "journal",
+                &format!("records-{count}-{recovers}"),
+                &[&[0, recovers, 0x4e, 0x20, 0], &file, &[0; 40]],
+            );
         }
     }
     archive(&segments.into_iter().map(|(key, entries)| (key, entries.to_vec())).collect());
@@ -86,7 +101,8 @@ fn bytes_for_a_fuzzer() {
 
 fn rows(frames: &[&[u8]]) {
     let mut kept = BTreeMap::<u8, usize>::new();
-    let puts = frames.iter().flat_map(|frame| Frame::decode(frame).unwrap().ops().map(Result::unwrap));
+    let puts =
+        frames.iter().flat_map(|frame| Frame::decode(frame).unwrap().ops().map(Result::unwrap));
     for op in puts {
         let Op::Put { table, key, value } = op else { continue };
         let (of_value, of_key) = kinds(table, key);

@@ -77,7 +77,8 @@ mod tests {
     fn what_is_held_is_counted_also_if_it_goes_again() {
         let held = most_held(|| drop(std::hint::black_box(vec![0_u8; 1 << 20])));
         assert!((1 << 20..1 << 21).contains(&held), "{held}");
-        let held = most_held(|| (0..100).for_each(|_| drop(std::hint::black_box(vec![0_u8; 1000]))));
+        let held =
+            most_held(|| (0..100).for_each(|_| drop(std::hint::black_box(vec![0_u8; 1000]))));
         assert!(held < 10_000, "{held}");
     }
 }
