@@ -350,7 +350,10 @@ fn a_test_that_does_not_exist_is_found() {
     let text = "holds: `it/a.rs::one`, `::two` and `b/c.rs::three`. See `b/c.rs`, `x::y` and ```sh `d.rs::no` ```";
     let named = named_tests(text);
     let named: Vec<_> = named.iter().map(|(file, test)| (file.as_str(), test.as_str())).collect();
-    assert_eq!(named, [("it/a.rs", "one"), ("it/a.rs", "two"), ("b/c.rs", "three"), ("b/c.rs", "")]);
+    assert_eq!(
+        named,
+        [("it/a.rs", "one"), ("it/a.rs", "two"), ("b/c.rs", "three"), ("b/c.rs", "")]
+    );
     assert!(is_there("it/tidy.rs", "a_test_that_does_not_exist_is_found"));
     assert!(is_there("it/tidy.rs", ""));
     assert!(!is_there("it/tidy.rs", "a_test_that_does_not_exist"));

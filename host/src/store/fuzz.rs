@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, backends::InMemoryBackend};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 
 use super::{
     Config,
@@ -366,13 +366,23 @@ fn config(journal_bytes: u64) -> Config {
     }
 }
 
+/// An empty store's tables. They are made once and copied: making them takes longer than most of what is done with them.
 fn database() -> Database {
-    let db = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(InMemoryBackend::new())
-        .expect("memory can be written");
-    open::create(&db).expect("memory can be written");
-    db
+    thread_local! {
+        static EMPTY: Vec<u8> = {
+            let disk = Disk::default();
+            let db = open_tables(disk.clone());
+            open::create(&db).expect("memory can be written");
+            drop(db);
+            disk.with(std::mem::take)
+        };
+    }
+    open_tables(EMPTY.with(|empty| Disk(Arc::new(Mutex::new(empty.clone())))))
+}
+
+fn open_tables(disk: Disk) -> Database {
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(disk);
+    opened.expect("memory can be written")
 }
 
 fn node(db: &Database, rows: &[(&[u8], &[u8])]) {

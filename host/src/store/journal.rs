@@ -125,6 +125,10 @@ impl Journal {
         if journal.chain_at(expected) != Some(head.1) {
             return Err(JournalError::Another(expected));
         }
+        if journal.end + JUMP_BYTES > journal.len {
+            // Of a file that was cut off, or is empty: there is room for a jump always.
+            journal.grow(journal.end + JUMP_BYTES - journal.len)?;
+        }
         if found == expected {
             // An empty journal does not tell the epoch.
             journal.position = head.0;
@@ -276,7 +280,11 @@ impl Journal {
             let before = before.map_or(0, |(_, seq)| self.records[seq].end());
             // The end of the last record has room for a jump, which nothing else may take.
             let before = if at == self.end { before } else { before + JUMP_BYTES };
-            (at == 0 || before <= at) && at + bytes <= after
+            // Where reading begins is a jump, if the first record is elsewhere.
+            let begin = (self.first_at, self.first_at + JUMP_BYTES);
+            let leads =
+                at + bytes <= begin.0 || begin.1 <= at || self.records.is_empty() && at == begin.0;
+            (at == 0 || before <= at) && at + bytes <= after && leads
         };
         if free(self.end) && self.end + bytes <= self.len {
             return Ok(self.end);
@@ -532,5 +540,35 @@ mod tests {
         }
         let opened = Journal::open(Box::new(disk), TailRow::first(), first(), BOUND);
         assert_eq!(opened.unwrap_err().to_string(), "frame 4 is where frame 3 should be");
+    }
+
+    /// Found by a fuzzer: the first record lay elsewhere because there was no room for it where reading begins, and later
+    /// ones were written over the jump that leads to it.
+    #[test]
+    fn the_way_to_the_first_record_stays() {
+        let disk = Disk::default();
+        let mut journal = Journal::create(Box::new(disk.clone()), first(), BOUND).unwrap();
+        let append = |journal: &mut Journal, seq: u64, bytes: usize| {
+            journal.append(Position { epoch: 1, seq }, &frame(seq, bytes)).unwrap();
+        };
+        // The last frame of all, near the file's end, is where reading begins.
+        append(&mut journal, 1, 19_000);
+        append(&mut journal, 2, 100);
+        let tail = TailRow {
+            before_seq: 1,
+            before_chain: journal.records[&2].before,
+            at: journal.records[&2].at,
+        };
+        let head = (Position { epoch: 1, seq: 1 }, tail.before_chain);
+        journal.forget_before(tail);
+        // Another, longer one takes its place: at the file's beginning.
+        journal.cut_last(head.0);
+        append(&mut journal, 2, 2_000);
+        assert_eq!(journal.records[&2].at, 0);
+        for seq in 3..30 {
+            append(&mut journal, seq, 2_000);
+            let again = Journal::open(Box::new(disk.clone()), tail, head, BOUND).unwrap();
+            assert_eq!(again.head(), journal.head(), "the journal is not there after frame {seq}");
+        }
     }
 }
