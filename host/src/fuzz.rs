@@ -17,8 +17,11 @@ mod tests;
 /// What can be run on an input.
 type Property = fn(Input<'_>);
 
-/// All targets: their names in `tests/fuzz`, what they run, and how much memory is explained.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// Its name in `tests/fuzz`, and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 6] = [
     ("frames", frames),
     ("journal", journal),
     ("rows", rows),

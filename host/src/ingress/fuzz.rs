@@ -23,6 +23,7 @@ use crate::{
         fuzz::Input,
         limits::{BODY_BYTES_MAX, HEADER_BYTES_MAX, KEY_BYTES_MAX, WAIT_MAX},
         message::Content,
+        name::Digest,
     },
     store::change::intake::Arrival,
 };
@@ -199,7 +200,7 @@ pub fn signed(mut input: Input<'_>) {
     let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&secret).expect("of any length");
     mac.update(&signed);
     let mac = mac.finalize().into_bytes();
-    let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = Digest(mac.into()).to_string();
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("webhook-id", id),

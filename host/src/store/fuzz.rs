@@ -177,9 +177,12 @@ impl StorageBackend for Disk {
         Ok(self.with(|bytes| bytes.len() as u64))
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let read =
-            |bytes: &mut Vec<u8>| Some(out.copy_from_slice(bytes.get(at(offset, out.len()))?));
-        self.with(read).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let range = at(offset, out.len());
+        self.with(|bytes| {
+            let there = bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(there);
+            Ok(())
+        })
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = at(len, 0).start;
@@ -250,7 +253,7 @@ fn image(input: &mut Input<'_>) -> Image {
                 let length = u32::try_from(frame.len()).expect("it is short");
                 write(&mut bytes, end, &[&length.to_be_bytes()[..], &chain.0, &frame].concat());
                 end += 36 + frame.len();
-                if input.byte() % 4 == 0 {
+                if input.byte().is_multiple_of(4) {
                     head = (Position { epoch: 1, seq }, chain);
                 }
             }

@@ -79,7 +79,7 @@ pub fn plan(mut input: Input<'_>) {
             let Some(due) = plan.take_due(now).pop() else { break };
             assert!(due.nominal_ms > fired, "it was fired before");
             assert!(due.nominal_ms <= now, "it is not due yet");
-            if input.byte() % 8 == 0 {
+            if input.byte().is_multiple_of(8) {
                 plan.refused(&due, now);
                 break;
             }

@@ -56,12 +56,11 @@ fn made(input: &mut Input<'_>) -> Vec<u8> {
         let part = part(&mut file, input);
         blocks.push(Block { first, part });
     }
-    let index = match input.byte() % 4 {
-        0 => input.some().to_vec(),
-        _ => {
-            let keys = part(&mut file, input);
-            postcard::to_stdvec(&Index { blocks, keys }).expect("it is plain data")
-        }
+    let index = if input.byte().is_multiple_of(4) {
+        input.some().to_vec()
+    } else {
+        let keys = part(&mut file, input);
+        postcard::to_stdvec(&Index { blocks, keys }).expect("it is plain data")
     };
     let offset = file.len() as u64;
     file.extend_from_slice(&index);

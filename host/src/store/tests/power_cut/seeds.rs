@@ -79,9 +79,13 @@ fn bytes_for_a_fuzzer() {
     let small: Vec<_> = frames.iter().filter(|frame| frame.len() < 500).take(12).collect();
     for (at, frame) in small.iter().enumerate() {
         keep("frames", &format!("frame-{at}"), &[&[1], frame]);
-        let position =
-            [&1_u64.to_be_bytes()[..], &7_u64.to_be_bytes(), &[at.to_le_bytes()[0]; 32], &[0]]
-                .concat();
+        let position = [
+            &1_u64.to_be_bytes()[..],
+            &7_u64.to_be_bytes(),
+            &[u8::try_from(at).unwrap(); 32],
+            &[0],
+        ]
+        .concat();
         keep("frames", &format!("sent-{at}"), &[&[2, 2], &position, frame]);
         let packed = lz4_flex::compress_prepend_size(frame);
         keep("frames", &format!("packed-{at}"), &[&[2, 2], &position[..48], &[1], &packed]);
