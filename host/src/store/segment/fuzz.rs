@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fs, path::Path};
 
-use super::{Block, Entry, Index, MAGIC, Part, Segment, check};
+use super::{Block, Entry, Index, MAGIC, Part, Segment, check, key_hash};
 use crate::model::{fuzz::Input, message::MessageId};
 
 /// Any file is an error or a segment; a segment gives its entries or says what is damaged, and does not change its mind.
@@ -59,7 +59,13 @@ fn made(input: &mut Input<'_>) -> Vec<u8> {
     let index = if input.byte().is_multiple_of(4) {
         input.some().to_vec()
     } else {
-        let keys = part(&mut file, input);
+        let keys = if input.byte() & 1 == 0 {
+            part(&mut file, input)
+        } else {
+            // A key that is looked for, in whatever block.
+            let keys = vec![(key_hash("k"), u32::from(input.short()))];
+            add(&mut file, &postcard::to_stdvec(&keys).expect("it is plain data"))
+        };
         postcard::to_stdvec(&Index { blocks, keys }).expect("it is plain data")
     };
     let offset = file.len() as u64;
@@ -86,12 +92,16 @@ fn part(file: &mut Vec<u8>, input: &mut Input<'_>) -> Part {
         }
         _ => input.some().to_vec(),
     };
-    let (mut offset, check) = (file.len() as u64, check(&bytes));
-    let mut length = u32::try_from(bytes.len()).expect("it is short");
-    if how & 0x80 != 0 {
-        offset = input.long();
-        length = u32::from(input.short()) << (how & 15);
+    let there = add(file, &bytes);
+    if how & 0x80 == 0 {
+        return there;
     }
-    file.extend_from_slice(&bytes);
-    Part { offset, bytes: length, check }
+    let bytes = u32::from(input.short()) << (how & 15);
+    Part { offset: input.long(), bytes, ..there }
+}
+
+fn add(file: &mut Vec<u8>, bytes: &[u8]) -> Part {
+    let offset = file.len() as u64;
+    file.extend_from_slice(bytes);
+    Part { offset, bytes: u32::try_from(bytes.len()).expect("it is short"), check: check(bytes) }
 }
