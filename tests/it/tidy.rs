@@ -391,7 +391,8 @@ fn is_there(file: &str, test: &str) -> bool {
         let before = &code[..at];
         let from = before.rfind("\n\n").unwrap_or(0).max(before.rfind('}').unwrap_or(0));
         // A test's own attribute, or, of a property, that of the macro it stands in.
-        before[from..].contains("test]") || before.contains("proptest! {")
+        ["test]", "test("].iter().any(|attribute| before[from..].contains(attribute))
+            || before.contains("proptest! {")
     };
     test.is_empty() || code.match_indices(&format!("fn {test}(")).any(is_test)
 }

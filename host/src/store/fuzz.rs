@@ -300,6 +300,9 @@ pub fn journal(mut input: Input<'_>) {
     assert!(seqs.windows(2).all(|two| two[0] + 1 == two[1]), "a frame is missing: {seqs:?}");
     let (last, chain) = journal.head();
     assert!(last.seq >= head.0.seq, "what the tables have is not there");
+    if !journal.is_of_ours() {
+        return;
+    }
     let new = Position { epoch: last.epoch, seq: last.seq + 1 };
     let mut frame = FrameBuilder::default();
     frame.begin(VERSIONS.0, new, 0);

@@ -361,6 +361,16 @@ impl Journal {
         Ok(Some((*seq, frame)))
     }
 
+    /// Whether this program can have written it: no record, nor the room for a jump behind it, lies over the jump that leads
+    /// to the first one. Of what somebody made up nobody says that it goes on.
+    #[cfg(any(test, fuzzing))]
+    pub fn is_of_ours(&self) -> bool {
+        let (begin, end) = (self.first_at, self.first_at.saturating_add(JUMP_BYTES));
+        let over = |record: &Record| record.at < end && begin < record.end() + JUMP_BYTES;
+        let first = self.records.values().next().is_some_and(|first| first.at == begin);
+        first || !self.records.values().any(over)
+    }
+
     /// Bytes of the frames it holds.
     pub fn frame_bytes(&self) -> u64 {
         self.frame_bytes
