@@ -1,13 +1,16 @@
 //! Everything that a fuzzer runs: one function for each target in `tests/fuzz`.
 //!
-//! The first byte of an input chooses one of a target's properties, which stand beside what they are about, in files called `fuzz.rs`.
-//! A property that does not hold panics. So does one that takes more memory than its input explains ([`meter`]).
+//! The first byte of an input chooses one of a target's properties, which stand beside what they are about, in files called
+//! `fuzz.rs`. A property that does not hold panics. So does one that takes more memory than its input explains ([`meter`]).
 
 use crate::{
     contract::manifest::parse,
     ingress,
     model::fuzz::{Input, meter},
-    net::keys::{Code, Invitation, Peer},
+    net::{
+        self,
+        keys::{Code, Invitation, Peer},
+    },
     node, replication, store, witness,
 };
 
@@ -32,7 +35,11 @@ pub const TARGETS: [Target; 6] = [
 
 /// Bytes that come over the link between the nodes.
 pub fn frames(input: &[u8]) {
-    run(input, 4 << 20, &[net_framing, store::fuzz::frame, replication::fuzz::messages]);
+    run(
+        input,
+        4 << 20,
+        &[net::link::fuzz::framing, store::fuzz::frame, replication::fuzz::messages],
+    );
 }
 
 /// The journal's file.
@@ -88,10 +95,6 @@ fn run(input: &[u8], explained: usize, properties: &[Property]) {
     let held = meter::most_held(|| property(input));
     let most = explained + meter::PER_BYTE * length;
     assert!(held <= most, "{held} bytes were held at once for an input of {length}");
-}
-
-fn net_framing(input: Input<'_>) {
-    crate::net::link::fuzz::framing(input);
 }
 
 /// A manifest that is read is read in the same way again; faults stand in the text.
