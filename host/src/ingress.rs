@@ -3,6 +3,8 @@
 mod arrivals;
 mod batch;
 mod cloudevents;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod once;
 pub mod problem;
 mod receipt;

@@ -28,3 +28,8 @@ pub mod lease;
 pub mod machine;
 pub mod tasks;
 pub mod model;
+
+// What a fuzzer runs; no part of the program.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;

@@ -22,6 +22,8 @@ use crate::{
 
 pub mod config;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub use front::fuzz;
 pub mod pair;
 mod term;
 

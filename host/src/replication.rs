@@ -41,6 +41,8 @@ pub use aside::Aside;
 pub use notices::{About, Notices};
 pub use quarantine::{Quarantine, Report};
 pub use receive::recover;
+#[cfg(any(test, fuzzing))]
+pub use wire::fuzz;
 
 /// Longest message: a frame may hold a component.
 const MESSAGE_MAX: u32 = 1 << 30;

@@ -24,8 +24,11 @@ pub mod change;
 pub mod content;
 pub mod counts;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod open;
 mod journal;
+pub mod packed;
 mod pieces;
 pub mod records;
 pub mod recover;

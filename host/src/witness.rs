@@ -19,6 +19,9 @@ mod remote;
 pub mod server;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub use folder::fuzz;
+
 #[cfg(test)]
 mod tests;
 

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 8] = [
     &["ingress", "dispatch", "delivery", "replication", "takeover", "upkeep"],
     &["control"],
     &["node"],
-    &["cli"],
+    &["cli", "fuzz"],
 ];
 /// Names that say nothing; such files take in everything.
 const BANNED_NAMES: [&str; 10] = [
@@ -327,6 +327,74 @@ fn untidy(file: &Path, code: &str) -> Vec<&'static str> {
         }
     }
     faults
+}
+
+#[test]
+fn documents_name_tests_that_exist() {
+    let mut faults = String::new();
+    for document in ["docs/guarantees.md", "docs/testing.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let named = named_tests(&text);
+        assert!(named.len() > 30, "{document} names {} tests only", named.len());
+        for (file, test) in named {
+            if !is_there(&file, &test) {
+                writeln!(faults, "{document}: {file}::{test}").unwrap();
+            }
+        }
+    }
+    assert!(faults.is_empty(), "no such tests:\n{faults}");
+}
+
+#[test]
+fn a_test_that_does_not_exist_is_found() {
+    let text = "holds: `it/a.rs::one`, `::two` and `b/c.rs::three`. See `b/c.rs`, `x::y` and ```sh `d.rs::no` ```";
+    let named = named_tests(text);
+    let named: Vec<_> = named.iter().map(|(file, test)| (file.as_str(), test.as_str())).collect();
+    assert_eq!(
+        named,
+        [("it/a.rs", "one"), ("it/a.rs", "two"), ("b/c.rs", "three"), ("b/c.rs", "")]
+    );
+    assert!(is_there("it/tidy.rs", "a_test_that_does_not_exist_is_found"));
+    assert!(is_there("it/tidy.rs", ""));
+    assert!(!is_there("it/tidy.rs", "a_test_that_does_not_exist"));
+    assert!(!is_there("it/tidy.rs", "is_there"), "it is no test");
+    assert!(!is_there("it/untidy.rs", ""));
+}
+
+/// Tests between backticks, as `file::test`, and files alone, without a test; after a file, `::test` is one of the same file.
+fn named_tests(text: &str) -> Vec<(String, String)> {
+    let mut named: Vec<(String, String)> = Vec::new();
+    for quoted in text.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2)) {
+        let (file, test) = quoted.split_once("::").unwrap_or((quoted, ""));
+        let is_file = Path::new(file).extension().is_some_and(|extension| extension == "rs")
+            && !file.contains('*');
+        let before = named.last().map(|(file, _)| file.clone());
+        match before {
+            // A file alone, without a folder, may be spoken of for another reason.
+            _ if is_file && (file.contains('/') || !test.is_empty()) => {
+                named.push((file.to_owned(), test.to_owned()));
+            }
+            Some(file) if quoted.starts_with("::") => named.push((file, test.to_owned())),
+            _ => {}
+        }
+    }
+    named
+}
+
+/// Whether that file is there, and has that test. `it/` is in `tests/`; what is not the host's says where it is.
+fn is_there(file: &str, test: &str) -> bool {
+    let places = ["host/src", "tests", ""].map(|place| root().join(place).join(file));
+    let Some(code) = places.iter().find_map(|path| fs::read_to_string(path).ok()) else {
+        return false;
+    };
+    let is_test = |(at, _): (usize, &str)| {
+        let before = &code[..at];
+        let from = before.rfind("\n\n").unwrap_or(0).max(before.rfind('}').unwrap_or(0));
+        // A test's own attribute, or, of a property, that of the macro it stands in.
+        ["test]", "test("].iter().any(|attribute| before[from..].contains(attribute))
+            || before.contains("proptest! {")
+    };
+    test.is_empty() || code.match_indices(&format!("fn {test}(")).any(is_test)
 }
 
 fn root() -> PathBuf {

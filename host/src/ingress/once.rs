@@ -1,9 +1,12 @@
 //! What makes a message one that is taken in once: what it, or the request that brought it, says of itself.
 
+use std::{borrow::Cow, collections::HashMap};
+
 use hyper::{
     HeaderMap,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
+use serde_json::value::RawValue;
 
 use super::{cloudevents::EventName, signature::WEBHOOK_ID};
 use crate::{
@@ -92,25 +95,53 @@ fn header<'a>(
 }
 
 fn in_body(body: &[u8], pointer: &str) -> Result<String, BadToken> {
-    use serde_json::Value;
-    let json: Value = serde_json::from_slice(body).map_err(|error| BadToken::NotJson {
+    let not_json = |error: serde_json::Error| BadToken::NotJson {
         pointer: pointer.to_owned(),
         error: error.to_string(),
-    })?;
-    let found = match json.pointer(pointer) {
-        Some(Value::String(text)) if (1..=KEY_BYTES_MAX).contains(&text.len()) => {
-            return Ok(text.clone());
-        }
-        Some(Value::Number(number)) => return Ok(number.to_string()),
-        Some(Value::String(text)) if text.is_empty() => "an empty text",
-        Some(Value::String(_)) => "a longer text",
-        Some(Value::Bool(_)) => "a boolean",
-        Some(Value::Array(_)) => "an array",
-        Some(Value::Object(_)) => "an object",
-        Some(Value::Null) => "null",
+    };
+    let json = serde_json::from_slice(body).map_err(not_json)?;
+    let found = pointed_at(json, pointer).map_err(not_json)?.map(RawValue::get).unwrap_or_default();
+    let found = match found.as_bytes().first() {
+        Some(b'"') => match serde_json::from_str::<String>(found).map_err(not_json)? {
+            text if (1..=KEY_BYTES_MAX).contains(&text.len()) => return Ok(text),
+            text if text.is_empty() => "an empty text",
+            _ => "a longer text",
+        },
+        Some(b'-' | b'0'..=b'9') if found.len() <= KEY_BYTES_MAX => return Ok(found.to_owned()),
+        Some(b'-' | b'0'..=b'9') => "a longer number",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'[') => "an array",
+        Some(b'{') => "an object",
+        Some(_) => "null",
         None => "not there",
     };
     Err(BadToken::NotAKey { pointer: pointer.to_owned(), found })
+}
+
+/// What is at a JSON pointer, as it was written: a number has all its digits.
+fn pointed_at<'a>(
+    json: &'a RawValue,
+    pointer: &str,
+) -> Result<Option<&'a RawValue>, serde_json::Error> {
+    let mut at = json;
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        let next = match at.get().as_bytes().first() {
+            Some(b'{') => {
+                let fields: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(at.get())?;
+                fields.get(step.as_str()).copied()
+            }
+            Some(b'[') => {
+                let elements: Vec<&RawValue> = serde_json::from_str(at.get())?;
+                let place = step.parse::<usize>().ok().filter(|place| place.to_string() == step);
+                place.and_then(|place| elements.get(place).copied())
+            }
+            _ => None,
+        };
+        let Some(next) = next else { return Ok(None) };
+        at = next;
+    }
+    Ok(Some(at))
 }
 
 impl Token<'_> {
@@ -232,7 +263,9 @@ mod tests {
     fn a_key_in_the_body() {
         let at = |pointer, body: &str| in_body(body.as_bytes(), pointer);
         assert_eq!(at("/order/id", r#"{"order":{"id":"x"}}"#), Ok("x".to_owned()));
-        assert_eq!(at("/1", "[1, 2.50]"), Ok("2.5".to_owned()));
+        assert_eq!(at("/1", "[1, 2.50]"), Ok("2.50".to_owned()));
+        assert_eq!(at("/a~1b/~0", r#"{"a/b":{"~":"x"}}"#), Ok("x".to_owned()));
+        assert_eq!(at("", "7"), Ok("7".to_owned()));
         assert!(matches!(at("/id", "{"), Err(BadToken::NotJson { .. })));
         let long = format!(r#"{{"id":"{}"}}"#, "k".repeat(300));
         for (body, says) in [
@@ -247,6 +280,18 @@ mod tests {
             let shown = at("/id", body).unwrap_err().to_string();
             assert!(shown.contains("`/id`") && shown.contains(says), "{body}: {shown}");
         }
+    }
+
+    /// Found by a fuzzer: beyond 64 bits they were one message, and the second was refused.
+    #[test]
+    fn numbers_in_the_body_differ_in_all_their_digits() {
+        let at = |number: &str| in_body(format!(r#"{{"id":{number}}}"#).as_bytes(), "/id");
+        for number in
+            ["123456789012345678901", "123456789012345678902", "-1", "18446744073709551616"]
+        {
+            assert_eq!(at(number), Ok(number.to_owned()));
+        }
+        assert!(at(&"1".repeat(300)).unwrap_err().to_string().contains("a longer number"));
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::{
     },
 };
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod plan;
 #[cfg(test)]
 mod tests;

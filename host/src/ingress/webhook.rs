@@ -50,7 +50,7 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("tandem-key");
 /// Kept with a message: the address of its sender, as this node or the one that passed it on saw it.
 const CLIENT_HEADER: &str = "tandem-client";
 /// Headers that are about the connection or for this node, not for the solution.
-const NOT_KEPT: [&str; 15] = [
+pub(super) const NOT_KEPT: [&str; 15] = [
     "accept-encoding",
     "authorization",
     "connection",
@@ -305,7 +305,7 @@ fn cut(text: &str) -> String {
 }
 
 /// `?wait=5s`, if it is there.
-fn wait_of(query: Option<&str>) -> Result<Option<Duration>, Problem> {
+pub(super) fn wait_of(query: Option<&str>) -> Result<Option<Duration>, Problem> {
     let Some(query) = query else { return Ok(None) };
     let mut parameters = url::form_urlencoded::parse(query.as_bytes());
     let Some((_, text)) = parameters.find(|(name, _)| name == "wait") else { return Ok(None) };
@@ -366,7 +366,7 @@ pub async fn receive(
     }
 }
 
-fn content(source: Name, headers: &HeaderMap, body: Bytes) -> Result<Content, Problem> {
+pub(super) fn content(source: Name, headers: &HeaderMap, body: Bytes) -> Result<Content, Problem> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let key = match headers.get(KEY_HEADER) {
         None => None,

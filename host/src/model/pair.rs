@@ -132,7 +132,8 @@ impl Record {
             }
             Ask::SetInSync { owner, epoch, version, in_sync } => {
                 let granted = now.is(owner, epoch) && now.version == version && in_sync.has(owner);
-                granted.then_some(Self { in_sync, version: version + 1, ..*now })
+                let version = version.checked_add(1)?;
+                granted.then_some(Self { in_sync, version, ..*now })
             }
             Ask::Transfer { owner, epoch, version, to } => {
                 let granted = now.is(owner, epoch) && now.version == version && now.in_sync.has(to);
@@ -300,6 +301,11 @@ mod tests {
         assert_eq!(Record::after(Some(&last), &acquire), None);
         let transfer = Ask::Transfer { owner: A, epoch: u64::MAX, version: 1, to: B };
         assert_eq!(Record::after(Some(&last), &transfer), None);
+        // Nor has the last version, which a file may say it has. Found by a fuzzer.
+        let last = Record { version: u64::MAX, ..record() };
+        let in_sync = InSync::Only(A);
+        let alone = Ask::SetInSync { owner: A, epoch: 1, version: u64::MAX, in_sync };
+        assert_eq!(Record::after(Some(&last), &alone), None);
     }
 
     #[test]

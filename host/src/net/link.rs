@@ -8,6 +8,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 mod acceptor;
 mod error;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod halves;
 mod handshake;
 mod identity;

@@ -40,6 +40,8 @@ use crate::{
 };
 
 pub(super) mod client;
+#[cfg(any(test, fuzzing))]
+pub use client::fuzz;
 
 /// Said by a node that passes a request on: it goes no further.
 const FORWARDED: HeaderName = HeaderName::from_static("tandem-forwarded");

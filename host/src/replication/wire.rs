@@ -1,6 +1,9 @@
 //! Messages as bytes. Kinds: 1 what is said, 2 a frame, 3 rows, 4 recovered messages,
 //! 5 a segment of the archive.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +12,7 @@ use crate::{
     model::{pair::talk::Said, position::Chain},
     net::link::LinkSender,
     store::{
+        packed::unpack,
         recover::Apart,
         replicate::{Installing, Span},
         row::Row,
@@ -74,12 +78,8 @@ pub fn read_frame(payload: &Bytes) -> Result<FrameCame, SessionError> {
     let frame = match packing {
         PLAIN => payload.slice_ref(packed),
         LZ4 => {
-            let unpacked = lz4_flex::block::uncompressed_size(packed)
-                .ok()
-                .filter(|(size, _)| *size <= FRAME_MAX)
-                .and_then(|(size, block)| lz4_flex::decompress(block, size).ok());
             let garbled = || SessionError::Unfit("a frame cannot be unpacked".to_owned());
-            unpacked.ok_or_else(garbled)?.into()
+            unpack(packed, FRAME_MAX).ok_or_else(garbled)?.into()
         }
         other => return Err(SessionError::Unfit(format!("packing {other} is not known here"))),
     };

@@ -83,7 +83,7 @@ impl Catalogue {
     }
 
     /// A solution that is deployed nowhere.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn of_one(manifest: &str, paused_source: Option<&str>) -> Self {
         let version = VersionRow {
             revision: 1,

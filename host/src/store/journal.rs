@@ -40,6 +40,8 @@ pub(super) enum JournalError {
     Short { found: u64, expected: u64 },
     #[error("its frame {0} is not the one that the tables have")]
     Another(u64),
+    #[error("frame {found} is where frame {expected} should be")]
+    Order { found: u64, expected: u64 },
 }
 
 /// A record that may not be overwritten.
@@ -109,7 +111,12 @@ impl Journal {
         let mut journal = Self::new(disk, tail, before, bound);
         journal.len = journal.disk.len()?;
         while let Some(Found { record, chain, frame }) = journal.record_at(journal.end)? {
-            journal.take_in(Frame::decode(&frame)?.position, record, chain);
+            let position = Frame::decode(&frame)?.position;
+            let expected = journal.position.seq.saturating_add(1);
+            if position.seq != expected {
+                return Err(JournalError::Order { found: position.seq, expected });
+            }
+            journal.take_in(position, record, chain);
         }
         let (expected, found) = (head.0.seq, journal.position.seq);
         if found < expected {
@@ -117,6 +124,10 @@ impl Journal {
         }
         if journal.chain_at(expected) != Some(head.1) {
             return Err(JournalError::Another(expected));
+        }
+        if journal.end + JUMP_BYTES > journal.len {
+            // Of a file that was cut off, or is empty: there is room for a jump always.
+            journal.grow(journal.end + JUMP_BYTES - journal.len)?;
         }
         if found == expected {
             // An empty journal does not tell the epoch.
@@ -269,7 +280,11 @@ impl Journal {
             let before = before.map_or(0, |(_, seq)| self.records[seq].end());
             // The end of the last record has room for a jump, which nothing else may take.
             let before = if at == self.end { before } else { before + JUMP_BYTES };
-            (at == 0 || before <= at) && at + bytes <= after
+            // Where reading begins is a jump, if the first record is elsewhere.
+            let begin = (self.first_at, self.first_at + JUMP_BYTES);
+            let leads =
+                at + bytes <= begin.0 || begin.1 <= at || self.records.is_empty() && at == begin.0;
+            (at == 0 || before <= at) && at + bytes <= after && leads
         };
         if free(self.end) && self.end + bytes <= self.len {
             return Ok(self.end);
@@ -344,6 +359,16 @@ impl Journal {
         let mut frame = vec![0; record.frame_bytes as usize];
         self.disk.read(record.at + HEADER_BYTES, &mut frame)?;
         Ok(Some((*seq, frame)))
+    }
+
+    /// Whether this program can have written it: no record, nor the room for a jump behind it, lies over the jump that leads
+    /// to the first one. Of what somebody made up nobody says that it goes on.
+    #[cfg(any(test, fuzzing))]
+    pub fn is_of_ours(&self) -> bool {
+        let (begin, end) = (self.first_at, self.first_at.saturating_add(JUMP_BYTES));
+        let over = |record: &Record| record.at < end && begin < record.end() + JUMP_BYTES;
+        let first = self.records.values().next().is_some_and(|first| first.at == begin);
+        first || !self.records.values().any(over)
     }
 
     /// Bytes of the frames it holds.
@@ -513,5 +538,47 @@ mod tests {
         assert_eq!(short, "it ends at frame 0, and the tables have frame 3");
         // What comes after the tables' head may end anywhere: it was not acknowledged, or its sync lied.
         assert_eq!(open(&disk, first()).unwrap().head(), first());
+    }
+
+    /// Found by a fuzzer: such a journal was opened, and what was in its gap was never missed.
+    #[test]
+    fn a_journal_with_a_gap_in_it_is_refused() {
+        let disk = Disk::default();
+        let mut journal = Journal::create(Box::new(disk.clone()), first(), BOUND).unwrap();
+        for seq in [1, 2, 4] {
+            journal.append(Position { epoch: 1, seq }, &frame(seq, 100)).unwrap();
+        }
+        let opened = Journal::open(Box::new(disk), TailRow::first(), first(), BOUND);
+        assert_eq!(opened.unwrap_err().to_string(), "frame 4 is where frame 3 should be");
+    }
+
+    /// Found by a fuzzer: the first record lay elsewhere because there was no room for it where reading begins, and later
+    /// ones were written over the jump that leads to it.
+    #[test]
+    fn the_way_to_the_first_record_stays() {
+        let disk = Disk::default();
+        let mut journal = Journal::create(Box::new(disk.clone()), first(), BOUND).unwrap();
+        let append = |journal: &mut Journal, seq: u64, bytes: usize| {
+            journal.append(Position { epoch: 1, seq }, &frame(seq, bytes)).unwrap();
+        };
+        // The last frame of all, near the file's end, is where reading begins.
+        append(&mut journal, 1, 19_000);
+        append(&mut journal, 2, 100);
+        let tail = TailRow {
+            before_seq: 1,
+            before_chain: journal.records[&2].before,
+            at: journal.records[&2].at,
+        };
+        let head = (Position { epoch: 1, seq: 1 }, tail.before_chain);
+        journal.forget_before(tail);
+        // Another, longer one takes its place: at the file's beginning.
+        journal.cut_last(head.0);
+        append(&mut journal, 2, 2_000);
+        assert_eq!(journal.records[&2].at, 0);
+        for seq in 3..30 {
+            append(&mut journal, seq, 2_000);
+            let again = Journal::open(Box::new(disk.clone()), tail, head, BOUND).unwrap();
+            assert_eq!(again.head(), journal.head(), "the journal is not there after frame {seq}");
+        }
     }
 }

@@ -330,7 +330,7 @@ fn unreadable(error: ReadError, path: &Path) -> OpenError {
 }
 
 /// Writes what every store has.
-fn create(db: &Database) -> Result<(), redb::Error> {
+pub(super) fn create(db: &Database) -> Result<(), redb::Error> {
     let txn = db.begin_write()?;
     {
         let mut node = txn.open_table(NODE)?;
@@ -371,7 +371,7 @@ fn check_format(db: &impl ReadableDatabase, path: &Path) -> Result<(), OpenError
 }
 
 /// Opens the journal and applies what the tables do not have.
-fn open_journal(
+pub(super) fn open_journal(
     db: &Database,
     disk: Box<dyn redb::StorageBackend>,
     config: &Config,
@@ -467,7 +467,7 @@ fn replay(db: &Database, journal: &Journal, head: &HeadRow, last: u64) -> Result
     txn.commit().map_err(|error| redb(error.into()))
 }
 
-fn read_node(db: &Database) -> Result<(HeadRow, TailRow), ReadError> {
+pub(super) fn read_node(db: &Database) -> Result<(HeadRow, TailRow), ReadError> {
     let node = db.begin_read()?.open_table(NODE)?;
     let row = |key: &[u8]| node.get(key)?.ok_or(ReadError::Key("node"));
     Ok((HeadRow::decode(row(HEAD_KEY)?.value())?, TailRow::decode(row(TAIL_KEY)?.value())?))

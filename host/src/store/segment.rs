@@ -12,6 +12,9 @@
 //! own for what is in it. The content hash is over the entries before compression: who has the same messages has the
 //! same hash. A check is the beginning of a BLAKE3 hash; damage costs one block and is told.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
@@ -22,7 +25,10 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::row::{Row, RowError, delivery::DeliveryRow, life::LifeRow, message::MessageRow};
+use super::{
+    packed::unpack,
+    row::{Row, RowError, delivery::DeliveryRow, life::LifeRow, message::MessageRow},
+};
 use crate::model::message::MessageId;
 
 const MAGIC: &[u8; 8] = b"TandemS1";
@@ -222,6 +228,8 @@ impl SegmentWriter {
 pub struct Segment {
     path: PathBuf,
     file: File,
+    /// Of the blocks and keys, which lie before the index.
+    end: u64,
     index: Index,
 }
 
@@ -246,7 +254,7 @@ impl Segment {
             return Err(damaged("its index"));
         }
         let index = postcard::from_bytes(&index).map_err(|_| damaged("its index"))?;
-        Ok(Self { path: path.to_owned(), file, index })
+        Ok(Self { path: path.to_owned(), file, end: offset, index })
     }
 
     fn damaged(&self, what: &'static str) -> SegmentError {
@@ -254,6 +262,11 @@ impl Segment {
     }
 
     fn read(&self, part: Part) -> Result<Vec<u8>, SegmentError> {
+        // An index that is wrong but for its checks must not take memory.
+        let end = part.offset.checked_add(part.bytes.into());
+        if end.is_none_or(|end| end > self.end) {
+            return Err(self.damaged("its index"));
+        }
         let mut bytes = vec![0; part.bytes as usize];
         self.file
             .read_exact_at(&mut bytes, part.offset)
@@ -269,8 +282,7 @@ impl Segment {
     /// The entries of a block, in the order of their ids.
     pub fn block(&self, number: usize) -> Result<Vec<Entry>, SegmentError> {
         let packed = self.read(self.index.blocks[number].part)?;
-        let plain =
-            lz4_flex::decompress_size_prepended(&packed).map_err(|_| self.damaged("a block"))?;
+        let plain = unpack(&packed, usize::MAX).ok_or_else(|| self.damaged("a block"))?;
         let mut rest = plain.as_slice();
         let mut entries = Vec::new();
         while !rest.is_empty() {
@@ -300,7 +312,9 @@ impl Segment {
         let hash = key_hash(key);
         let from = keys.partition_point(|(other, _)| *other < hash);
         let with = keys[from..].iter().take_while(|(other, _)| *other == hash);
-        Ok(with.map(|(_, block)| *block as usize).collect())
+        let blocks: Vec<_> = with.map(|(_, block)| *block as usize).collect();
+        let are_there = blocks.iter().all(|block| *block < self.blocks());
+        are_there.then_some(blocks).ok_or_else(|| self.damaged("its keys"))
     }
 
     pub fn decode(&self, entry: &Entry) -> Result<Record, SegmentError> {
@@ -311,6 +325,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::fuzz::meter;
 
     fn entry(number: u16, bytes: usize) -> Entry {
         let mut id = [7; 16];
@@ -389,5 +404,50 @@ mod tests {
             fs::write(&path, &bytes).unwrap();
             Segment::open(&path).unwrap_err();
         }
+    }
+
+    /// A file whose checks are right, with that index and those keys.
+    fn contrived(path: &Path, keys: &[(u64, u32)], block: impl Fn(Part) -> Part) -> Segment {
+        let mut file = MAGIC.to_vec();
+        let mut part = |bytes: &[u8]| {
+            let offset = file.len() as u64;
+            file.extend(bytes);
+            Part { offset, bytes: bytes.len().try_into().unwrap(), check: check(bytes) }
+        };
+        let said = block(part(&[0, 0, 0, 64, 16, 97]));
+        let keys = part(&postcard::to_stdvec(keys).unwrap());
+        let index = Index { blocks: vec![Block { first: [0; 16], part: said }], keys };
+        let index = postcard::to_stdvec(&index).unwrap();
+        let offset = file.len() as u64;
+        let length = u32::try_from(index.len()).unwrap().to_be_bytes();
+        let hash = blake3::hash(&index);
+        file.extend([&index[..], &offset.to_be_bytes(), &length, hash.as_bytes()].concat());
+        fs::write(path, file).unwrap();
+        Segment::open(path).unwrap()
+    }
+
+    /// Found by a fuzzer: a block took the memory that its index or its beginning spoke of, up to 4 GiB, and a block that
+    /// is not there was looked for.
+    #[test]
+    fn an_index_that_is_wrong_but_for_its_checks_is_damage_and_takes_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.seg");
+        let says: [fn(Part) -> Part; 4] = [
+            |part| part,
+            |part| Part { bytes: u32::MAX, ..part },
+            |part| Part { offset: u64::MAX, ..part },
+            |part| Part { offset: part.offset + 1_000, ..part },
+        ];
+        for said in says {
+            let segment = contrived(&path, &[], said);
+            let held = meter::most_held(|| {
+                let error = segment.block(0).unwrap_err();
+                assert!(matches!(error, SegmentError::Damaged { .. }), "{error}");
+            });
+            assert!(held < 100_000, "{held} bytes");
+        }
+        let segment = contrived(&path, &[(key_hash("k"), 1)], |part| part);
+        let error = segment.blocks_with_key("k").unwrap_err();
+        assert!(error.to_string().contains("(its keys)"), "{error}");
     }
 }

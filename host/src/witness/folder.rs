@@ -4,6 +4,9 @@
 //! synced, and then linked to the next revision's name, which fails if somebody was faster. The record is the one of the
 //! highest revision.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -263,7 +266,9 @@ impl Shelf {
             None => (rest, None),
         };
         let parsed = Name { revision: revision.parse().ok()?, draft };
-        (self.name(&parsed) == name).then_some(parsed)
+        // Behind the last numbers none come; nobody has counted so far.
+        let has_next = parsed.revision.checked_add(KEPT_REVISIONS).is_some();
+        (has_next && self.name(&parsed) == name).then_some(parsed)
     }
 }
 

@@ -27,7 +27,8 @@ impl Kept {
         if version != VERSION {
             return None;
         }
-        postcard::from_bytes(rest).ok()
+        let (kept, rest) = postcard::take_from_bytes(rest).ok()?;
+        rest.is_empty().then_some(kept)
     }
 }
 
@@ -55,6 +56,8 @@ mod tests {
         bytes[0] = VERSION + 1;
         assert_eq!(Kept::decode(&bytes), None);
         assert_eq!(Kept::decode(&kept.encode()[..60]), None);
+        // Found by a fuzzer: what was behind a record was passed over.
+        assert_eq!(Kept::decode(&[&kept.encode()[..], &[0]].concat()), None);
         assert_eq!(Kept::decode(&[]), None);
     }
 }

@@ -3,6 +3,9 @@
 //! Requests are passed on by plain HTTP, so what says the address is signed with a key that only the two nodes have: a sender
 //! that sets the header itself is not believed.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use std::{
     net::IpAddr,
     sync::{Arc, OnceLock},

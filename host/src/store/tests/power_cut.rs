@@ -40,6 +40,7 @@ mod check;
 mod disk;
 mod errors;
 mod history;
+mod seeds;
 mod torn;
 mod workload;
 
