@@ -5,9 +5,9 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    panic,
+    env, fs, panic,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,6 +18,7 @@ use std::{
 
 use clap::Parser;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 use tandem::runtime::{self, Engine};
 
 mod chance;
@@ -35,7 +36,6 @@ mod tests;
 mod trace;
 mod world;
 
-use history::History;
 use world::World;
 
 /// How long a pair may take to be whole again and done with everything.
@@ -78,41 +78,116 @@ struct Args {
     disks_lie: bool,
 }
 
-/// What is the same for all seeds.
-#[derive(Debug, Clone, Copy)]
-struct Run<'a> {
-    engine: &'a Engine,
-    folder: &'a Path,
+/// One seed, as a process of its own simulates it: the same each time, whatever ran before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Run {
+    seed: u64,
     seconds: u64,
     disks_lie: bool,
+    /// For small files; what is compiled stays for the next.
+    folder: PathBuf,
+    log: Option<String>,
 }
 
 /// What came of one seed.
+#[derive(Debug, Serialize, Deserialize)]
 struct Outcome {
-    history: History,
+    setup: String,
+    violation: Option<String>,
     simulated: Duration,
-    setup: world::Setup,
+    sent: u64,
+    receipts: BTreeMap<u8, u64>,
+    calls: u64,
+    takeovers: u64,
+    switchovers: u64,
+    deploys: u64,
+    lines: Vec<String>,
 }
 
-fn simulate(seed: u64, run: Run<'_>) -> Outcome {
-    let mut dice = StdRng::seed_from_u64(seed ^ 0x7461_6e64_656d);
-    let setup = faults::setup(&mut dice);
-    let folder = run.folder.join(format!("{seed}"));
-    let mut world = World::new(dice.random(), setup, run.engine.clone(), folder);
-    if run.disks_lie {
-        world.hosts.iter().for_each(|host| host.disk().lie());
+/// Where a process finds its [`Run`].
+const RUN: &str = "TANDEM_SIMULATE";
+
+impl Run {
+    fn outcome_file(&self) -> PathBuf {
+        self.folder.join(format!("{}.json", self.seed))
     }
-    world.history.log(format!("seed {seed}: {setup:?}"));
-    begin(&mut world);
-    let mut faults = faults::Faults::default();
-    faults.befall(&mut world, Duration::from_secs(run.seconds));
-    world.history.log("everything is as it should be again");
-    world.calm_down();
-    heal(&mut world);
-    if let Some(panicked) = PANICKED.take() {
-        world.history.violate(panicked);
+
+    /// Has another process simulate it.
+    fn apart(&self) -> Outcome {
+        let mut process = Command::new(env::current_exe().expect("this program has a file"));
+        process.env(RUN, serde_json::to_string(self).expect("it is JSON")).stdout(Stdio::null());
+        #[cfg(test)]
+        process.args(["tests::simulates_for_another", "--exact", "--ignored", "--nocapture"]);
+        if self.log.is_none() {
+            process.stderr(Stdio::null());
+        }
+        let status = process.status().expect("this program can be run");
+        let outcome = fs::read(self.outcome_file()).ok();
+        fs::remove_file(self.outcome_file()).ok();
+        let outcome = outcome.and_then(|outcome| serde_json::from_slice(&outcome).ok());
+        outcome.unwrap_or_else(|| panic!("seed {} ended with {status}", self.seed))
     }
-    Outcome { history: world.history.clone(), simulated: world.now, setup }
+
+    /// Simulates it here.
+    fn here(&self) {
+        if let Some(log) = &self.log {
+            trace::show(log);
+        }
+        note_panics();
+        let engine = engine(&self.folder);
+        let outcome = chance::fixed(self.seed, || self.simulate(&engine));
+        let outcome = serde_json::to_vec(&outcome).expect("it is JSON");
+        fs::write(self.outcome_file(), outcome).expect("its folder is there");
+    }
+
+    fn simulate(&self, engine: &Engine) -> Outcome {
+        let mut dice = StdRng::seed_from_u64(self.seed ^ 0x7461_6e64_656d);
+        let setup = faults::setup(&mut dice);
+        let folder = self.folder.join(format!("{}", self.seed));
+        let mut world = World::new(dice.random(), setup, engine.clone(), folder);
+        if self.disks_lie {
+            world.hosts.iter().for_each(|host| host.disk().lie());
+        }
+        world.history.log(format!("seed {}: {setup:?}", self.seed));
+        begin(&mut world);
+        let mut faults = faults::Faults::default();
+        faults.befall(&mut world, Duration::from_secs(self.seconds));
+        world.history.log("everything is as it should be again");
+        world.calm_down();
+        heal(&mut world);
+        if let Some(panicked) = PANICKED.take() {
+            world.history.violate(panicked);
+        }
+        outcome(&world)
+    }
+}
+
+/// The one that this process is to simulate, if another has started it for that.
+#[expect(clippy::disallowed_methods, reason = "it is a program")]
+fn asked() -> Option<Run> {
+    let run = env::var(RUN).ok()?;
+    Some(serde_json::from_str(&run).expect("this program has written it"))
+}
+
+fn outcome(world: &World) -> Outcome {
+    let lines = world.history.lines();
+    let seen = world.history.see();
+    let mut receipts = BTreeMap::new();
+    for receipt in &seen.receipts {
+        *receipts.entry(receipt.durability).or_default() += 1;
+    }
+    Outcome {
+        setup: format!("{:?}", world.setup),
+        violation: seen.violation.clone(),
+        simulated: world.now,
+        sent: seen.sent,
+        receipts,
+        calls: seen.calls.len() as u64,
+        takeovers: seen.takeovers,
+        switchovers: seen.switchovers,
+        deploys: seen.deploys,
+        lines,
+    }
 }
 
 thread_local! {
@@ -176,69 +251,82 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, seed: u64, outcome: &Outcome) {
-        let seen = outcome.history.see();
         self.seeds += 1;
         self.simulated += outcome.simulated;
-        self.sent += seen.sent;
-        self.calls += seen.calls.len() as u64;
-        self.takeovers += seen.takeovers;
-        self.switchovers += seen.switchovers;
-        self.deploys += seen.deploys;
-        for receipt in &seen.receipts {
-            *self.receipts.entry(receipt.durability).or_default() += 1;
+        self.sent += outcome.sent;
+        self.calls += outcome.calls;
+        self.takeovers += outcome.takeovers;
+        self.switchovers += outcome.switchovers;
+        self.deploys += outcome.deploys;
+        for (disks, count) in &outcome.receipts {
+            *self.receipts.entry(*disks).or_default() += count;
         }
-        if seen.violation.is_some() {
+        if outcome.violation.is_some() {
             self.failed.push(seed);
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "it is a program")]
 fn main() -> ExitCode {
-    let args = Args::parse();
-    if let Some(log) = &args.log {
-        trace::show(log);
+    if let Some(run) = asked() {
+        run.here();
+        return ExitCode::SUCCESS;
     }
-    note_panics();
-    let base = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
-    let folder = tempfile::Builder::new().prefix("tandem-simulate-").tempdir_in(base);
-    let folder = folder.expect("a folder for small files can be made");
-    let engine = engine(folder.path());
+    let args = Args::parse();
+    let folder = folder();
     let (from, seeds) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
     let next = AtomicU64::new(from);
     let stop = AtomicBool::new(false);
     let sum = Mutex::new(Sum::default());
     let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
     let began = Instant::now();
-    let Args { seconds, disks_lie, .. } = args;
-    let run = Run { engine: &engine, folder: folder.path(), seconds, disks_lie };
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= from + seeds {
                 return;
             }
-            let outcome = chance::fixed(seed, || simulate(seed, run));
-            if args.trace {
-                outcome.history.lines().iter().for_each(|line| println!("{line}"));
-            }
-            let violation = outcome.history.see().violation.clone();
+            let Args { seconds, disks_lie, ref log, .. } = args;
+            let folder = folder.path().to_owned();
+            let outcome = Run { seed, seconds, disks_lie, folder, log: log.clone() }.apart();
             let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
             sum.add(seed, &outcome);
-            if let Some(violation) = violation {
-                println!("seed {seed} FAILED ({:?}): {violation}", outcome.setup);
-                println!("  again: simulate --seed {seed} --seconds {} --trace", args.seconds);
+            show(seed, &args, &outcome);
+            if outcome.violation.is_some() {
                 stop.store(!args.keep_going, Ordering::Relaxed);
             }
-            if sum.seeds.is_multiple_of(100) {
-                println!("{} seeds, {} failed, {:?}", sum.seeds, sum.failed.len(), began.elapsed());
-            }
+            progress(&sum, began);
         }
     };
     thread::scope(|scope| (0..jobs.max(1)).for_each(|_| drop(scope.spawn(work))));
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     report(&sum, began.elapsed());
     if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// In memory where there is such a thing.
+fn folder() -> tempfile::TempDir {
+    let base = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+    let folder = tempfile::Builder::new().prefix("tandem-simulate-").tempdir_in(base);
+    folder.expect("a folder for small files can be made")
+}
+
+#[expect(clippy::print_stdout, reason = "it is a program")]
+fn show(seed: u64, args: &Args, outcome: &Outcome) {
+    if args.trace {
+        outcome.lines.iter().for_each(|line| println!("{line}"));
+    }
+    if let Some(violation) = &outcome.violation {
+        println!("seed {seed} FAILED ({}): {violation}", outcome.setup);
+        println!("  again: simulate --seed {seed} --seconds {} --trace", args.seconds);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "it is a program")]
+fn progress(sum: &Sum, began: Instant) {
+    if sum.seeds.is_multiple_of(100) {
+        println!("{} seeds, {} failed, {:.0?}", sum.seeds, sum.failed.len(), began.elapsed());
+    }
 }
 
 /// Components are compiled once for all nodes of all seeds.
