@@ -98,15 +98,21 @@ pub struct Node {
 impl Node {
     /// Opens the store, starts every stage, and listens.
     pub async fn start(config: &Config) -> Result<Self, NodeError> {
-        Self::start_with(Parts::new(config)?, config).await
+        // First, because it may be in use, or not to be used.
+        let store = Store::open(&store_config(config), Clock::system())?;
+        Self::start_on(store, Parts::new(config)?, config).await
     }
 
     /// The same, with parts that are there already.
     pub async fn start_with(parts: Parts, config: &Config) -> Result<Self, NodeError> {
+        let store = Store::open(&store_config(config), parts.clock.clone())?;
+        Self::start_on(store, parts, config).await
+    }
+
+    async fn start_on(store: Store, parts: Parts, config: &Config) -> Result<Self, NodeError> {
         let Parts { clock, engine, client } = parts;
         let tasks = Tasks::default();
         let dir = &config.data_dir;
-        let store = Store::open(&store_config(config), clock.clone())?;
         let listener = Listener::bind(config.listen)
             .await
             .and_then(|listener| Ok((listener.local_addr()?, listener)))
