@@ -383,7 +383,8 @@ fn named_tests(text: &str) -> Vec<(String, String)> {
 
 /// Whether that file is there, and has that test. `it/` is in `tests/`, `simulate/` in `host/examples/`; what is not the host's says where it is.
 fn is_there(file: &str, test: &str) -> bool {
-    let places = ["host/src", "host/examples", "tests", ""].map(|place| root().join(place).join(file));
+    let places =
+        ["host/src", "host/examples", "tests", ""].map(|place| root().join(place).join(file));
     let Some(code) = places.iter().find_map(|path| fs::read_to_string(path).ok()) else {
         return false;
     };
