@@ -361,14 +361,21 @@ impl Journal {
         Ok(Some((*seq, frame)))
     }
 
-    /// Whether this program can have written it: no record, nor the room for a jump behind it, lies over the jump that leads
-    /// to the first one. Of what somebody made up nobody says that it goes on.
+    /// Whether this program can have written it: behind each record is room for a jump, or the next one, and the jump that
+    /// leads to the first is under none. Of what somebody made up nobody says that it goes on.
     #[cfg(any(test, fuzzing))]
     pub fn is_of_ours(&self) -> bool {
         let (begin, end) = (self.first_at, self.first_at.saturating_add(JUMP_BYTES));
         let over = |record: &Record| record.at < end && begin < record.end() + JUMP_BYTES;
-        let first = self.records.values().next().is_some_and(|first| first.at == begin);
-        first || !self.records.values().any(over)
+        let leads = self.records.values().next().is_none_or(|first| first.at == begin)
+            || !self.records.values().any(over);
+        let places: Vec<_> = self.places.values().map(|seq| (*seq, self.records[seq])).collect();
+        let has_room = |two: &[(u64, Record)]| {
+            let [(seq, record), (next_seq, next)] = two else { return true };
+            let follows = next.at == record.end() && *next_seq == seq + 1;
+            follows || record.end() + JUMP_BYTES <= next.at
+        };
+        leads && places.windows(2).all(has_room)
     }
 
     /// Bytes of the frames it holds.
@@ -500,6 +507,7 @@ mod tests {
                 let needed = frames.len() as u64 - head.0.seq;
                 prop_assert!(held.len() as u64 >= needed, "{} of {needed}", held.len());
                 prop_assert_eq!(journal.head().0.seq, frames.len() as u64);
+                prop_assert!(journal.is_of_ours());
             }
         }
     }
