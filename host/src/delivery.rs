@@ -217,14 +217,4 @@ fn policy(catalogue: &Catalogue, row: &OutboxRow) -> crate::contract::manifest::
 }
 
 #[cfg(test)]
-mod tests {
-    use super::origin;
-
-    #[test]
-    fn origins() {
-        assert_eq!(&*origin("https://a.b:1/c?d"), "https://a.b:1");
-        assert_eq!(&*origin("https://a.b?d"), "https://a.b");
-        assert_eq!(&*origin("http://a"), "http://a");
-        assert_eq!(&*origin("nonsense"), "nonsense");
-    }
-}
+mod tests;

@@ -24,8 +24,9 @@ pub struct Lease {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Clone)]
-struct State {
+/// What is known of time: pure, for who hands it in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct State {
     /// How long the other leaves requests to this node.
     ttl: Duration,
     /// Of the last sign of life of this node.
@@ -43,6 +44,8 @@ struct State {
     is_alone: bool,
     /// From when on this node repeats what the other may have been making.
     repeats_from: Duration,
+    /// Who makes requests itself leaves none to the other.
+    leads: bool,
 }
 
 impl Lease {
@@ -57,9 +60,7 @@ impl Lease {
 
     /// There is a new link: the other may have been started anew, and counts from one.
     pub fn linked(&self) {
-        let mut state = self.state();
-        state.heard = 0;
-        state.sent.clear();
+        self.state().linked();
     }
 
     /// A sign of life goes out: its number, and that of the last one heard.
@@ -74,12 +75,17 @@ impl Lease {
 
     /// Whether it is recorded that no other node can be primary.
     pub fn alone(&self, is_alone: bool) {
-        self.state().is_alone = is_alone;
+        self.state().alone(is_alone);
     }
 
     /// This node is primary from now on; `in_doubt`: the one before it may not know yet.
     pub fn begin(&self, in_doubt: bool) {
         self.state().begin(in_doubt);
+    }
+
+    /// This node is primary no more.
+    pub fn follow(&self) {
+        self.state().follow();
     }
 
     /// Whether a request may begin.
@@ -89,12 +95,12 @@ impl Lease {
 
     /// How long what the other may be making is left alone.
     pub fn rest(&self) -> Duration {
-        self.state().repeats_from.saturating_sub(awake())
+        self.state().rest(awake())
     }
 }
 
 impl State {
-    fn new(ttl: Duration, now: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration, now: Duration) -> Self {
         Self {
             ttl,
             number: 0,
@@ -105,22 +111,24 @@ impl State {
             granted: now,
             is_alone: false,
             repeats_from: Duration::ZERO,
+            leads: false,
         }
     }
 
-    fn say(&mut self, now: Duration) -> (u64, u64) {
+    pub(crate) fn say(&mut self, now: Duration) -> (u64, u64) {
         self.number += 1;
         self.sent.push_back((self.number, now));
         if self.sent.len() > UNANSWERED_MAX {
             self.sent.pop_front();
         }
-        if self.heard > 0 {
+        let answers = if self.leads { 0 } else { self.heard };
+        if answers > 0 {
             self.granted = self.heard_at;
         }
-        (self.number, self.heard)
+        (self.number, answers)
     }
 
-    fn hear(&mut self, number: u64, answers: u64, now: Duration) {
+    pub(crate) fn hear(&mut self, number: u64, answers: u64, now: Duration) {
         (self.heard, self.heard_at) = (number, now);
         while let Some(&(sent, at)) = self.sent.front()
             && sent <= answers
@@ -132,13 +140,39 @@ impl State {
         }
     }
 
-    fn begin(&mut self, in_doubt: bool) {
+    pub(crate) fn begin(&mut self, in_doubt: bool) {
+        self.leads = true;
         let wait = self.ttl + self.ttl / 4;
         self.repeats_from = if in_doubt { self.granted + wait } else { Duration::ZERO };
     }
 
+    /// There is a new link.
+    pub(crate) fn linked(&mut self) {
+        self.heard = 0;
+        self.sent.clear();
+    }
+
+    pub(crate) fn alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
+    }
+
+    pub(crate) fn follow(&mut self) {
+        (self.leads, self.is_alone) = (false, false);
+    }
+
+    /// As if it were not primary.
+    #[cfg(test)]
+    pub(crate) fn grants(&mut self) {
+        self.leads = false;
+    }
+
+    /// How long what the other may be making is left alone.
+    pub(crate) fn rest(&self, now: Duration) -> Duration {
+        self.repeats_from.saturating_sub(now)
+    }
+
     /// A tenth is for the way from here to the wire.
-    fn may_begin(&self, now: Duration) -> bool {
+    pub(crate) fn may_begin(&self, now: Duration) -> bool {
         self.is_alone || now + self.ttl / 10 < self.until
     }
 }
@@ -190,6 +224,23 @@ mod tests {
         let mut fresh = State::new(TTL, at(5000));
         fresh.begin(true);
         assert_eq!(fresh.repeats_from, at(6250));
+    }
+
+    /// A node that had become primary went on answering, and so the one before it, that did not know yet, had time left
+    /// after the new one had begun to repeat.
+    #[test]
+    fn who_leads_leaves_no_requests_to_the_other() {
+        let (mut old, mut new) = (State::new(TTL, at(0)), State::new(TTL, at(0)));
+        let (number, _) = old.say(at(200));
+        new.hear(number, 0, at(200));
+        new.begin(true);
+        assert_eq!(new.rest(at(200)), at(1050), "it has left nothing since it was started");
+        let (number, answers) = new.say(at(1000));
+        old.hear(number, answers, at(1000));
+        assert!(!old.may_begin(at(1000)));
+
+        new.follow();
+        assert_eq!(new.say(at(1100)).1, 1, "as a standby it does again");
     }
 
     /// What has come by `now` and before the link was cut: when it comes, number, answers.

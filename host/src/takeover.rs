@@ -188,6 +188,7 @@ impl Takeover {
             Action::Accept(epoch) => self.lead(epoch, Event::Tick).await?,
             Action::Follow => {
                 self.need(Needs::Never);
+                self.lease.follow();
                 self.stages.send_replace(Stages::Off);
                 self.store.follow().await?;
             }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    decide::{Decision, decide},
+    decide::{Decision, First, decide, first},
     policy,
     request::build,
 };
@@ -116,18 +116,18 @@ impl Attempt {
         // A message that is handled again, on other state, may ask for something else.
         let is_same = before.is_some_and(|(m, u)| m == method && u == url);
         let ended = |attempt, next| Deliver { key, id, solution_no, method, url, attempt, next };
-        match (status, delivery.class) {
-            (Some(DeliveryStatusRow::Delivered), _) if is_same => {
+        match first(status, is_same, delivery.class) {
+            First::Close => {
                 return self.keep(CloseDelivery { key, solution_no }, Next::Over).await;
             }
-            (Some(DeliveryStatusRow::Begun { at_ms }), Class::AtMostOnce | Class::Ask) => {
+            First::Leave { begun_ms } => {
                 let why = "the node was lost before the answer was written down";
-                let attempt = lost_row(at_ms, why);
+                let attempt = lost_row(begun_ms, why);
                 let (next, told) = unknown(delivery.class, id, why);
                 return self.keep(ended(attempt, next), told).await;
             }
-            (_, Class::Idempotent) => {}
-            (_, Class::AtMostOnce | Class::Ask) => {
+            First::Make => {}
+            First::Mark => {
                 let (method, url) = (asked.method.clone(), asked.url.clone());
                 let begin = BeginDelivery { key, id, method, url };
                 match self.shared.store.submit(begin).await {

@@ -1,4 +1,4 @@
-//! What an answer, or that there was none, means for a delivery. Pure.
+//! What is done first with a delivery, and what an answer, or that there was none, means for it. Pure.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use crate::{
     contract::manifest::{Class, Delivery},
     model::clock::UnixMs,
     net::http_client::{Answer, CallError},
+    store::row::delivery::DeliveryStatusRow,
 };
 
 /// The longest that `Retry-After` is listened to.
@@ -27,6 +28,32 @@ pub enum Decision {
     Unknown {
         because: String,
     },
+}
+
+/// What is done first with an effect that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// The other node has made it: it is over.
+    Close,
+    /// It was begun, and whether it was made is not known: it is not made again.
+    Leave {
+        begun_ms: UnixMs,
+    },
+    /// Its beginning is kept before it is made.
+    Mark,
+    Make,
+}
+
+/// `status` is what is known of it; `is_same`: of the very request that is asked for now.
+pub fn first(status: Option<DeliveryStatusRow>, is_same: bool, class: Class) -> First {
+    match (status, class) {
+        (Some(DeliveryStatusRow::Delivered), _) if is_same => First::Close,
+        (_, Class::Idempotent) => First::Make,
+        (Some(DeliveryStatusRow::Begun { at_ms }), Class::AtMostOnce | Class::Ask) => {
+            First::Leave { begun_ms: at_ms }
+        }
+        (_, Class::AtMostOnce | Class::Ask) => First::Mark,
+    }
 }
 
 /// `attempts` counts the one that `result` is of. `jitter` is random in 0 to 1.
@@ -183,6 +210,26 @@ mod tests {
             let sent = CallError::BrokenOff("x".to_owned());
             let because = sent.to_string();
             assert_eq!(decided(Err(sent)), Decision::Unknown { because });
+        }
+    }
+
+    #[test]
+    fn what_is_done_first() {
+        let begun = Some(DeliveryStatusRow::Begun { at_ms: 7 });
+        let again = Some(DeliveryStatusRow::Again { due_ms: 7 });
+        let delivered = Some(DeliveryStatusRow::Delivered);
+        for class in [Class::Idempotent, Class::AtMostOnce, Class::Ask] {
+            let may_repeat = class == Class::Idempotent;
+            let afresh = if may_repeat { First::Make } else { First::Mark };
+            let doubtful = if may_repeat { First::Make } else { First::Leave { begun_ms: 7 } };
+            assert_eq!(first(delivered, true, class), First::Close);
+            // Handled anew, it asks for another.
+            assert_eq!(first(delivered, false, class), afresh);
+            assert_eq!(first(None, false, class), afresh);
+            assert_eq!(first(again, true, class), afresh);
+            for is_same in [true, false] {
+                assert_eq!(first(begun, is_same, class), doubtful);
+            }
         }
     }
 

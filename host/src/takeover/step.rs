@@ -232,7 +232,7 @@ impl State {
                 let is_theirs = theirs.epoch > leading.epoch
                     || (theirs.epoch == leading.epoch && !self.rules.is_main);
                 if is_theirs {
-                    self.step_down(facts, actions);
+                    self.step_down(actions);
                 }
             }
             Phase::Starting { .. } | Phase::Candidate | Phase::Accepting
@@ -246,7 +246,7 @@ impl State {
         }
     }
 
-    fn step_down(&mut self, _: &Facts, actions: &mut Vec<Action>) {
+    fn step_down(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Standby;
         let epoch = self.kept.record.map_or(self.kept.promise, |record| record.epoch);
         self.kept.promise = self.kept.promise.max(epoch);
@@ -324,7 +324,11 @@ impl State {
         }
         let is_silent = match &self.peer {
             Some(peer) => {
-                peer.is_gone || facts.now >= peer.heard.saturating_add(self.rules.silence)
+                // Another store has taken the primary's place: that one never speaks again.
+                let is_replaced =
+                    peer.is_up && ![self.rules.me, peer.store].contains(&record.owner);
+                let is_late = facts.now >= peer.heard.saturating_add(self.rules.silence);
+                peer.is_gone || is_replaced || is_late
             }
             None => facts.now >= self.rules.silence,
         };

@@ -17,7 +17,7 @@ pub struct DeliveryRow {
 
 row!(DeliveryRow, "delivery", version 1);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeliveryStatusRow {
     Again {
         due_ms: UnixMs,

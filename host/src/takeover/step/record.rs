@@ -75,7 +75,7 @@ impl State {
                 }
             }
             Phase::Primary(leading) if record.epoch >= leading.epoch && !own => {
-                self.step_down(facts, actions);
+                self.step_down(actions);
             }
             _ if own && record.epoch > self.kept.promise => {
                 let is_gone = self.peer.as_ref().is_some_and(|peer| peer.is_gone);

@@ -10,7 +10,7 @@ use super::{
     world::{STORES, Setup, rules},
 };
 use crate::model::pair::{
-    Ask, InSync, PairId, Record, Role,
+    Ask, InSync, PairId, Record, Role, StoreId,
     talk::{Heard, Hello, PROTOCOLS, Standing},
 };
 
@@ -85,6 +85,28 @@ fn who_is_refused_before_the_pair_has_begun_can_still_begin_it() {
     let (_, actions) = step(state, Event::Tick, &at(100));
     let begin = Ask::Begin { owner: STORES[0], epoch: 1 };
     assert_eq!(actions, [Action::Ask(begin)]);
+}
+
+/// The primary's folder was lost, and an empty one was there before the standby missed it: each heard the other, nobody was
+/// primary, and so it stayed.
+#[test]
+fn an_empty_store_in_the_primarys_place_does_not_keep_the_standby_waiting() {
+    let both = record(1, 0, InSync::Both(STORES[0], STORES[1]), 1);
+    let kept = Kept { promise: 1, record: Some(both), accepted: false };
+    let (mut state, _) = step(started(&SETUP, 1, kept), Event::Recorded(Ok(Some(both))), &at(1));
+    state.phase = Phase::Standby;
+    let standing = Standing { role: Role::Standby, epoch: 1, record: Some(both) };
+
+    // The primary's own store, that only finds its role yet, is waited for.
+    let (after, actions) = step(state.clone(), hello(0, standing), &at(2));
+    assert_eq!((after.phase, actions), (Phase::Standby, Vec::new()));
+
+    let Event::Heard(Heard::Hello(mut other)) = hello(0, standing) else { unreachable!() };
+    other.store = StoreId([9; 16]);
+    let (after, actions) = step(state, Event::Heard(Heard::Hello(other)), &at(2));
+    assert_eq!(after.phase, Phase::Candidate);
+    let ask = Ask::Acquire { candidate: STORES[1], seen_epoch: 1, alone: true };
+    assert_eq!(actions, [Action::Ask(ask)]);
 }
 
 /// Without a witness both began epoch 2 and the failover server had got further in it: the main server, which was to

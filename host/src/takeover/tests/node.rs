@@ -60,11 +60,18 @@ pub struct Store {
     pub waits: bool,
     /// Set aside. Durable.
     pub aside: Ids,
+    /// Of these the place is there and not what is in them.
+    pub torn: Ids,
 }
 
 impl Store {
     pub fn head(&self) -> u64 {
         self.log.len() as u64
+    }
+
+    /// What is in its frames.
+    pub fn has(&self) -> Ids {
+        ids(&self.log) & !self.torn
     }
 
     pub fn tip_at(&self, seq: usize) -> Tip {
@@ -175,6 +182,7 @@ impl Node {
             is_unsynced: false,
             waits: false,
             aside: 0,
+            torn: 0,
         };
         Self {
             is_up: true,
@@ -220,7 +228,7 @@ impl Node {
         let last = self.store.log.len().saturating_sub(1);
         let durable = if checkpointed { self.store.shown } else { 0 };
         let store = Store {
-            shown: durable.max(last),
+            shown: durable.max(last).max(self.store.begins),
             leading: None,
             is_unsynced: false,
             waits: false,
@@ -229,6 +237,15 @@ impl Node {
         let rules = self.state.rules.clone();
         *self =
             Self { is_up: false, run: self.run + 1, disk: self.disk, store, ..Self::new(rules) };
+    }
+
+    /// Of one that is down: with an empty folder in place of its own.
+    pub fn wipe(&mut self, keeps_name: bool) {
+        let mut rules = self.state.rules.clone();
+        if !keeps_name {
+            rules.me.0.iter_mut().for_each(|byte| *byte += 2);
+        }
+        *self = Self { is_up: false, run: self.run + 1, ..Self::new(rules) };
     }
 
     pub fn start(&mut self) {
@@ -246,6 +263,11 @@ impl Node {
             needs: self.gate.needs,
         };
         self.store.leading = Some(epoch);
+        // It shows before anything new is made.
+        if self.store.shown < self.store.log.len() {
+            self.store.waits = true;
+            self.gate.waiting_since = (self.gate.needs == Needs::Both).then_some(self.now);
+        }
         (self.begins_epoch, self.confirms) = (true, true);
         (self.serves, self.accepts, self.drains) = (false, false, false);
     }

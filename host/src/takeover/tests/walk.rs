@@ -147,6 +147,7 @@ impl Walk {
         let n = dice.below(2);
         let node = &world.nodes[n];
         match dice.below(12) {
+            0 if world.may_lose_disk(n) && dice.one_in(3) => Some(Move::Wipe(n)),
             0 | 1 if node.is_up => Some(Move::Crash(n, dice.one_in(2))),
             0..=3 if !node.is_up => Some(Move::Start(n)),
             2 | 4 | 5 if node.session.is_some() => Some(Move::End(n)),

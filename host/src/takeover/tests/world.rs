@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    super::step::{Event, Facts, Rules, WithoutWitness, step},
+    super::step::{Event, Facts, Phase, Rules, Sync, WithoutWitness, step},
     node::{Ids, Message, Needs, Node, Session},
 };
 use crate::model::pair::{
@@ -31,8 +31,8 @@ pub enum Defect {
     AnybodyPromoted,
     /// A promise is not on disk.
     PromiseForgotten,
-    /// A node takes back and replaces what it has for a primary of a lower epoch.
-    CutForAnybody,
+    /// A node obeys a primary of an epoch below its promise: takes its frames and rows, and takes back what it has.
+    OldEpochsObeyed,
     /// A standby shows what it is told, whether or not the primary has that very frame.
     ShowsAnything,
     /// The same epoch and number are taken for the same frame, also without a witness.
@@ -43,17 +43,29 @@ pub enum Defect {
     LinkOutlivesRole,
     /// Rows that are a standby's own past take back what came after them.
     RowsTakeBack,
+    /// Rows that replace another past do so again when they come twice.
+    RowsReplaceTwice,
     /// A standby that lacks nothing does not say so on a new link.
     SilentWhenLevel,
     /// A node that only accepts handles, too.
     AcceptingHandles,
     /// What was only accepted goes when the primary's rows come.
     AcceptedDropped,
+    /// A node takes a record for news that is older than the one it knows.
+    OldRecordsTaken,
+    /// A primary whose witness does not answer goes on alone.
+    AloneWithoutWitness,
+    /// Journals with as many frames are taken for the same.
+    LengthsCompared,
+    /// An emptied store comes back under the name that it had.
+    NameOutlivesData,
+    /// A standby that dies while it takes a frame keeps its place and not what is in it.
+    HalfFrameKept,
     /// Frames are taken that were made after the epoch in which their sender says to lead.
     LaterFramesTaken,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Setup {
     pub has_witness: bool,
     pub without_witness: WithoutWitness,
@@ -74,7 +86,7 @@ pub struct Asked {
     pub answer: Option<Answer>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     pub setup: Setup,
     pub nodes: [Node; 2],
@@ -122,6 +134,8 @@ pub enum Move {
     Witness,
     Crash(usize, bool),
     Start(usize),
+    /// A node that is down loses its disk.
+    Wipe(usize),
     Forget(usize),
     Order(usize, Event),
 }
@@ -237,13 +251,13 @@ impl World {
             && store.leading.is_some()
             && !store.is_unsynced
             && !store.waits
+            && store.shown == store.log.len()
             && self.next_id < 120
     }
 
     fn may_show(&self, n: usize) -> bool {
         let (store, gate) = (&self.nodes[n].store, &self.nodes[n].gate);
-        let epoch = store.log.last().map_or(0, |last| last.epoch);
-        let there = gate.peer_has >= store.head() && gate.epoch == epoch;
+        let there = gate.peer_has >= store.head() && store.leading == Some(gate.epoch);
         there || gate.needs != Needs::Both
     }
 
@@ -323,9 +337,7 @@ impl World {
                 }
             }
             Move::GiveUp(at) => {
-                let asked = &mut self.asks[at];
-                asked.run = u32::MAX;
-                let node = asked.node;
+                let node = self.asks[at].node;
                 self.nodes[node].events.push_back(Event::Recorded(Err(())));
             }
             Move::Lose(at) => {
@@ -335,7 +347,8 @@ impl World {
                 }
             }
             Move::Witness => self.witness_is_up = !self.witness_is_up,
-            Move::Crash(n, checkpointed) => self.nodes[n].crash(checkpointed),
+            Move::Crash(n, checkpointed) => self.crash(n, checkpointed),
+            Move::Wipe(n) => self.wipe(n),
             Move::Start(n) => self.nodes[n].start(),
             Move::Forget(n) => {
                 let store = &mut self.nodes[n].store;
@@ -350,9 +363,31 @@ impl World {
     }
 
     fn decide(&mut self, n: usize, event: Event) {
-        let facts: Facts = self.nodes[n].facts();
-        let (after, actions) = step(self.nodes[n].state.clone(), event, &facts);
-        self.nodes[n].state = after;
-        self.nodes[n].actions.extend(actions);
+        let takes_old = self.has(Defect::OldRecordsTaken);
+        let is_alone = self.has(Defect::AloneWithoutWitness) && event == Event::Recorded(Err(()));
+        let node = &mut self.nodes[n];
+        let facts: Facts = node.facts();
+        if let (true, Event::Recorded(Ok(Some(record))), Some(known)) =
+            (takes_old, &event, node.state.kept.record)
+            && record.epoch == known.epoch
+        {
+            node.state.kept.record = None;
+        }
+        let (after, actions) = step(node.state.clone(), event, &facts);
+        node.state = after;
+        node.actions.extend(actions);
+        if let (true, Phase::Primary(leading)) = (is_alone, &node.state.phase)
+            && leading.sync == Sync::Shrinking
+        {
+            node.gate.needs = Needs::One;
+        }
+    }
+
+    /// Whether the node may lose its disk and nothing is lost: what it had is recorded to be on the other.
+    pub fn may_lose_disk(&self, n: usize) -> bool {
+        let other = self.nodes[1 - n].state.rules.me;
+        !self.nodes[n].is_up
+            && self.setup.has_witness
+            && self.record.is_some_and(|record| record.in_sync.has(other))
     }
 }

@@ -114,6 +114,23 @@ impl World {
         node.store.is_unsynced = true;
     }
 
+    pub(super) fn crash(&mut self, n: usize, checkpointed: bool) {
+        let Store { log, shown, leading, .. } = &self.nodes[n].store;
+        let half = log[*shown..].last().map_or(0, |frame| bit(frame.id));
+        let is_half = self.has(Defect::HalfFrameKept) && leading.is_none();
+        self.nodes[n].crash(checkpointed);
+        if is_half {
+            self.nodes[n].store.torn |= half;
+        }
+    }
+
+    /// What it asked is not on its way any more by the time it has another disk.
+    pub(super) fn wipe(&mut self, n: usize) {
+        self.asks.retain(|asked| asked.node != n);
+        let keeps_name = self.has(Defect::NameOutlivesData);
+        self.nodes[n].wipe(keeps_name);
+    }
+
     pub(super) fn show(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         node.store.waits = false;
@@ -127,6 +144,9 @@ impl World {
         self.confirm(n);
         let node = &self.nodes[n];
         let Some(&Frame { epoch, id }) = node.store.log.last() else { return };
+        if node.store.leading != Some(epoch) {
+            return;
+        }
         self.acked |= bit(id);
         if !self.nodes[n].accepts {
             self.handled |= bit(id);

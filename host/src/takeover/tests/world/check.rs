@@ -2,19 +2,18 @@
 
 use super::{
     super::super::step::{Phase, Sync, WithoutWitness},
-    super::node::ids,
-    STORES, World,
+    World,
 };
 use crate::model::pair::{InSync, Role};
 
 impl World {
     pub(super) fn check(&mut self) {
-        let [a, b] = [0, 1].map(|n| ids(&self.nodes[n].store.log));
+        let [a, b] = [0, 1].map(|n| self.nodes[n].store.has());
         let leading = [0, 1].map(|n| self.nodes[n].store.leading);
         if self.setup.has_witness {
             let Some(record) = self.record else { return };
             for (n, has) in [a, b].into_iter().enumerate() {
-                if record.in_sync.has(STORES[n]) && self.acked & !has != 0 {
+                if record.in_sync.has(self.nodes[n].state.rules.me) && self.acked & !has != 0 {
                     self.fault(format!("node {n} is in sync and lacks what was acknowledged"));
                 }
                 if leading[n] == Some(record.epoch) && self.acked & !has != 0 {
@@ -53,6 +52,7 @@ impl World {
         let whole = other.state.role() == Role::Standby
             && leading.sync == Sync::Both
             && matches!(record.in_sync, InSync::Both(..))
+            && record.in_sync.has(other.state.rules.me)
             && first.store.leading == Some(leading.epoch)
             && other.store.leading.is_none()
             && first.serves

@@ -3,7 +3,7 @@
 use super::{
     super::super::step::Event,
     super::node::{Frame, Message, bit, chain, ids},
-    Defect, STORES, World,
+    Defect, World,
 };
 use crate::model::{
     pair::{
@@ -26,7 +26,7 @@ impl World {
             protocols: PROTOCOLS,
             frames: 1,
             pair: PairId::default(),
-            store: STORES[n],
+            store: node.state.rules.me,
             is_main: n == 0,
             hooks: String::new(),
             program: String::new(),
@@ -80,6 +80,7 @@ impl World {
 
     pub(super) fn plan(&mut self, n: usize) {
         let is_silent = self.has(Defect::SilentWhenLevel);
+        let counts_only = self.has(Defect::LengthsCompared);
         let is_sure = self.setup.has_witness || self.has(Defect::PositionsTrusted);
         let node = &mut self.nodes[n];
         let (Role::Primary, epoch) = (node.posture.role, node.posture.epoch) else {
@@ -95,7 +96,10 @@ impl World {
             return;
         }
         let store = &node.store;
-        let is_common = |tip: &Tip| store.chain_at(tip.position.seq) == Some(tip.chain);
+        let is_common = |tip: &Tip| match store.chain_at(tip.position.seq) {
+            Some(chain) => chain == tip.chain || counts_only,
+            None => false,
+        };
         match hello.tips.iter().position(is_common) {
             Some(0) => {
                 // The last common frame once more: that it is there has to be said again on each link.
@@ -130,7 +134,9 @@ impl World {
 
     pub(super) fn receive(&mut self, n: usize, message: Message) {
         let posture = self.nodes[n].posture;
-        let is_fenced = |epoch| epoch < posture.epoch || posture.role.makes_frames();
+        let obeys_all = self.has(Defect::OldEpochsObeyed);
+        let is_fenced =
+            |epoch| !obeys_all && (epoch < posture.epoch || posture.role.makes_frames());
         match message {
             Message::Hello(hello) => {
                 let heard = Event::Heard(Heard::Hello(Box::new(hello.clone())));
@@ -157,8 +163,9 @@ impl World {
                 self.take(n, (epoch, shown, seq), frame, before);
             }
             Message::Has { epoch, tip: Tip { position, chain, .. } } => {
+                let counts_only = self.has(Defect::LengthsCompared);
                 let node = &mut self.nodes[n];
-                if node.store.chain_at(position.seq) != Some(chain) {
+                if node.store.chain_at(position.seq) != Some(chain) && !counts_only {
                     return node.end_session();
                 }
                 if node.gate.epoch == epoch {
@@ -166,12 +173,16 @@ impl World {
                 }
             }
             Message::Cut { epoch } => {
-                if is_fenced(epoch) && !self.has(Defect::CutForAnybody) {
+                if is_fenced(epoch) {
                     return;
                 }
                 let store = &mut self.nodes[n].store;
                 if store.leading.is_none() && store.shown < store.log.len() {
                     store.aside |= store.log.pop().map_or(0, |frame| bit(frame.id));
+                }
+                let head = store.head();
+                if let Some(session) = &mut self.nodes[n].session {
+                    session.agreed = session.agreed.min(head);
                 }
                 self.introduce(n);
             }
@@ -182,7 +193,7 @@ impl World {
                 self.nodes[n].end_session();
             }
             Message::Rows { epoch, diverged, rows } => {
-                if is_fenced(epoch) && !self.has(Defect::CutForAnybody) {
+                if is_fenced(epoch) {
                     return;
                 }
                 self.install(n, diverged, rows);
@@ -205,15 +216,17 @@ impl World {
         before: Chain,
     ) {
         let shows_anything = self.has(Defect::ShowsAnything);
+        let counts_only = self.has(Defect::LengthsCompared);
         let is_later = frame.epoch > epoch && !self.has(Defect::LaterFramesTaken);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
         let last = store.log.last().map_or(0, |last| last.epoch);
         let at = usize::try_from(seq).unwrap_or(0);
         let is_right = if at <= store.log.len() {
-            at <= store.begins || store.log[at - 1] == frame
+            at <= store.begins || store.log[at - 1] == frame || counts_only
         } else {
-            at == store.log.len() + 1 && frame.epoch >= last && before == chain(&store.log)
+            let follows = frame.epoch >= last && before == chain(&store.log);
+            at == store.log.len() + 1 && (follows || counts_only)
         };
         if store.leading.is_some() || !is_right || is_later {
             return node.end_session();
@@ -234,8 +247,12 @@ impl World {
     pub(super) fn install(&mut self, n: usize, diverged: bool, rows: Vec<Frame>) {
         let takes_back = self.has(Defect::RowsTakeBack);
         let drops = self.has(Defect::AcceptedDropped) && self.nodes[n].state.kept.accepted;
+        let again = self.has(Defect::RowsReplaceTwice);
         let node = &mut self.nodes[n];
         let store = &mut node.store;
+        // Asked for twice: since the first came all that is here is the primary's.
+        let is_its = node.session.as_ref().is_some_and(|session| session.agreed == store.head());
+        let diverged = diverged && (!is_its || store.log.is_empty() || again);
         if diverged && !drops {
             store.aside |= ids(&store.log);
         }
@@ -247,6 +264,7 @@ impl World {
         let gone = if is_past && !takes_back { 0 } else { gone };
         if !is_past || takes_back {
             (store.shown, store.begins, store.log) = (rows.len(), rows.len(), rows);
+            store.torn = 0;
         }
         let tip = store.tip_at(store.log.len());
         if let Some(session) = &mut node.session {
@@ -254,10 +272,12 @@ impl World {
         }
         let epoch = node.posture.epoch;
         self.say(n, Message::Has { epoch, tip });
-        if self.setup.has_witness && gone & self.acked != 0 {
+        let me = self.nodes[n].state.rules.me;
+        let counts = self.record.is_some_and(|record| record.in_sync.has(me));
+        if self.setup.has_witness && counts && gone & self.acked != 0 {
             self.fault(format!("node {n} replaces acknowledged frames"));
         }
-        if self.setup.has_witness && gone & !self.carried != 0 {
+        if self.setup.has_witness && gone & !self.carried & !self.acked != 0 {
             self.fault(format!("node {n} replaces what it has shown"));
         }
     }
