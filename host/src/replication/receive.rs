@@ -45,8 +45,8 @@ pub(super) struct Hearing {
     install: Option<Install>,
     /// The epoch of the primary whose rows come, and whether they are to replace what is no past of theirs.
     rows_of: Option<(u64, bool)>,
-    /// The epoch of the primary whose rows came on this link: all that is here is its past.
-    has_rows_of: Option<u64>,
+    /// Where the journal ended when the primary's last rows or frames on this link were in it: up to there it is its past.
+    agreed: Option<(Position, Chain)>,
     /// Came while frames were gathered.
     put_back: Option<(u8, Bytes)>,
     /// The other's messages on their way in: that takes what is heard meanwhile.
@@ -70,7 +70,7 @@ impl Hearing {
             held,
             install: None,
             rows_of: None,
-            has_rows_of: None,
+            agreed: None,
             put_back: None,
             recovering: JoinSet::new(),
         }

@@ -85,6 +85,27 @@ fn what_was_accepted_waits_for_the_primary() {
     traffic.audit_once(&pair);
 }
 
+/// The link holds while the primary stands still, so what is agreed on a link ends there more than once.
+#[test]
+fn a_primary_that_stands_still_again_and_again_gets_what_was_accepted() {
+    let pair = TANDEM.pair().lines(LINES).start();
+    let traffic = Traffic::to(&pair).while_both_act();
+    for round in 0..3 {
+        traffic.during(|| traffic.wait_more(10));
+        pair.wait_even();
+        pair.main.pause();
+        wait_accepting(&pair, Side::Failover);
+        let id = accept(&pair, Side::Failover, &format!("apart {round}"));
+        pair.main.resume();
+        pair.wait_in_sync();
+        wait_until("it came to the primary", || {
+            let answer = pair.main.call("GET", &format!("messages/{id}"), None);
+            answer.status == 200 && answer.json()["status"] == "done"
+        });
+    }
+    traffic.audit_once(&pair);
+}
+
 /// The primary is gone for good: an operator says so, and what was accepted is handled where it is.
 #[test]
 fn what_was_accepted_is_handled_when_an_operator_says_so() {

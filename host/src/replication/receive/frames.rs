@@ -44,6 +44,7 @@ impl Hearing {
             Ok((position, chain)) => {
                 self.session.notices.clear(About::Frames);
                 self.session.notices.clear(About::Refusal);
+                self.agreed = Some((position, chain));
                 self.has(epoch, position, chain).await;
                 Ok(())
             }

@@ -30,8 +30,8 @@ impl Hearing {
         diverged: bool,
         common: u64,
     ) -> Result<(), SessionError> {
-        // Asked for twice: since the first came nothing here is to be set aside or taken back.
-        let diverged = diverged && self.has_rows_of != Some(epoch);
+        // Asked for twice: if all that is here came from the primary, nothing is to be set aside or taken back.
+        let diverged = diverged && self.agreed != Some(self.session.store.journal_head());
         // Of another moment than those that may have begun to come.
         self.install = None;
         self.rows_of = Some((epoch, diverged));
@@ -107,7 +107,7 @@ impl Hearing {
         done.join_next().await.and_then(Result::ok).ok_or_else(gone)??;
         let (position, chain) = self.session.store.journal_head();
         self.rows_of = None;
-        self.has_rows_of = Some(epoch);
+        self.agreed = Some((position, chain));
         self.has(epoch, position, chain).await;
         tracing::info!(%position, "this node has all rows of the other");
         Ok(())
