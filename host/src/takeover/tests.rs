@@ -14,7 +14,7 @@ mod walk;
 mod world;
 
 use super::step::WithoutWitness;
-use exhaustive::{Bounds, HANDED_BACK, Report, Search, TAKEN_OVER, WHOLE_AGAIN};
+use exhaustive::{Bounds, HANDED_BACK, Order, Report, Search, TAKEN_OVER, WHOLE_AGAIN};
 use world::{Defect, Setup};
 
 const WALKS: u64 = 6000;
@@ -117,7 +117,7 @@ fn with_witness(defect: Option<Defect>) -> Setup {
 
 /// Without anything wrong, all that is within the bounds.
 fn exhaust(name: &str, search: Search) -> Report {
-    let report = exhaustive::search(search, Duration::from_hours(3));
+    let report = exhaustive::search(search, Order::Depth, Duration::from_hours(3));
     let Report { states, depth, took, reached, .. } = &report;
     println!("{name}: {states} states, depth {depth}, {took:?}; {reached:?}");
     assert_eq!(report.wrong, None, "{name}");
@@ -129,6 +129,12 @@ fn exhaust(name: &str, search: Search) -> Report {
 fn every_order_of_events_within_bounds_keeps_what_was_acknowledged() {
     let report = exhaust("one message, two epochs", Search::from_whole(with_witness(None), SMALL));
     assert_eq!(report.reached, [TAKEN_OVER, WHOLE_AGAIN]);
+    let bounds = Bounds { messages: 2, epochs: 3, versions: 1, ..SMALL };
+    let search = Search::from_whole(with_witness(None), bounds);
+    let report = exhaust("two messages, three epochs", search);
+    assert_eq!(report.reached, [HANDED_BACK, TAKEN_OVER, WHOLE_AGAIN]);
+    let bounds = Bounds { messages: 0, versions: 1, crashes: 1, ..SMALL };
+    exhaust("two epochs, a crash", Search::from_whole(with_witness(None), bounds));
     if env_is("all") {
         large();
     }
@@ -164,15 +170,19 @@ fn states_of_one_form_behave_alike() {
     }
 }
 
-/// By hand: an hour, and some gigabytes.
+/// By hand: a quarter of an hour of two cores, with optimised code.
 fn large() {
     let whole = |bounds| Search::from_whole(with_witness(None), bounds);
     let report = exhaust("two messages, two epochs", whole(Bounds { messages: 2, ..SMALL }));
     assert_eq!(report.reached, [TAKEN_OVER, WHOLE_AGAIN]);
-    let report = exhaust("one message, three epochs", whole(Bounds { epochs: 3, ..SMALL }));
+    let bounds = Bounds { messages: 2, epochs: 3, ..SMALL };
+    let report = exhaust("two messages, three epochs", whole(bounds));
     assert_eq!(report.reached, [HANDED_BACK, TAKEN_OVER, WHOLE_AGAIN]);
     let report = exhaust("one message, two epochs, a crash", whole(Bounds { crashes: 1, ..SMALL }));
     assert_eq!(report.reached, [TAKEN_OVER, WHOLE_AGAIN]);
+    let bounds = Bounds { versions: 1, crashes: 1, ..bounds };
+    let report = exhaust("two messages, three epochs, a crash", whole(bounds));
+    assert_eq!(report.reached, [HANDED_BACK, TAKEN_OVER, WHOLE_AGAIN]);
 }
 
 #[test]
@@ -189,7 +199,7 @@ fn a_search_misses_each_rule_that_does_not_hold() {
         (Defect::NameOutlivesData, 5, Bounds { crashes: 1, wipes: 1, ..SMALL }),
     ] {
         let search = Search::from_whole(with_witness(Some(defect)), bounds);
-        let report = exhaustive::search(search, Duration::from_hours(1));
+        let report = exhaustive::search(search, Order::Breadth, Duration::from_hours(1));
         let (what, way) = report.wrong.expect("the rule is missed");
         println!(
             "{defect:?}: {what}: {} steps, {} states, {:?}",

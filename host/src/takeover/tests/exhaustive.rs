@@ -1,4 +1,4 @@
-//! Every order of what can happen, within bounds: the same world as the walks', driven by a search in breadth.
+//! Every order of what can happen, within bounds: the same world as the walks', driven by a search.
 //!
 //! Here a node does all that follows from an event before the next comes, unless it dies amid that; what nodes say of
 //! themselves is heard at once, frames and answers to them, and what the witness is asked, are on their way as long as they
@@ -334,17 +334,27 @@ pub struct Report {
     pub reached: Vec<&'static str>,
 }
 
+/// In which order: both see the same states.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    /// The shortest way to what is wrong, and all states of one depth in memory.
+    Breadth,
+    /// A long way to what is wrong, and little memory.
+    Depth,
+}
+
 /// Searches until something is wrong, all is seen, or `most` is over.
-pub fn search(search: Search, most: Duration) -> Report {
+pub fn search(search: Search, order: Order, most: Duration) -> Report {
     let began = Instant::now();
-    let found = search
-        .checker()
-        .threads(2)
-        .timeout(most)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
-    let took = began.elapsed();
+    let checker =
+        search.checker().threads(2).timeout(most).finish_when(HasDiscoveries::AnyFailures);
+    match order {
+        Order::Breadth => report(&checker.spawn_bfs().join(), began.elapsed(), most),
+        Order::Depth => report(&checker.spawn_dfs().join(), began.elapsed(), most),
+    }
+}
+
+fn report(found: &impl Checker<Search>, took: Duration, most: Duration) -> Report {
     let mut discoveries = found.discoveries();
     let wrong = discoveries.remove(NOTHING_WRONG).map(|path| {
         let what = path.last_state().world.violation.clone().unwrap_or_default();
