@@ -89,7 +89,6 @@ impl Disk {
     }
 
     /// Somebody puts an empty disk in its place: no files, no faults.
-    #[cfg(test)]
     pub fn wipe(&self) {
         let mut inner = self.inner();
         *inner = Inner { off: inner.off, boot: inner.boot + 1, ..Inner::default() };

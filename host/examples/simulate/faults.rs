@@ -19,6 +19,8 @@ pub enum Fault {
     Kill(usize),
     /// The power is gone, and what was not synced.
     CutPower(usize, Cut),
+    /// It is lost with its disk; a new machine takes its place.
+    Lose(usize),
     /// A process stands still.
     Pause(usize),
     /// Nothing comes through, one way.
@@ -124,7 +126,8 @@ impl Faults {
             80..=82 => Fault::DiskNearlyFull(node),
             83..=85 => Fault::Deploy(node, drawn),
             86..=89 => Fault::Set(node),
-            _ => Fault::SwitchOver(node),
+            90..=97 => Fault::SwitchOver(node),
+            _ => Fault::Lose(node),
         }
     }
 
@@ -133,10 +136,14 @@ impl Faults {
         if self.lasting.iter().any(|lasting| lasting.fault.concerns(fault)) {
             return;
         }
+        if matches!(fault, Fault::Lose(n) if !world.can_spare(n)) {
+            return;
+        }
         world.history.log(format!("FAULT {fault}"));
         let lasts = Duration::from_millis(world.dice.random_range(20..=4000));
         match fault {
             Fault::Kill(n) => world.kill(n),
+            Fault::Lose(n) => world.lose(n),
             Fault::CutPower(n, style) => world.cut_power(n, style),
             Fault::Pause(n) => world.hosts[n].pause_until(world.now + lasts),
             Fault::CutOneWay(a, b) => cut(world, a, b),
@@ -199,7 +206,7 @@ fn cut(world: &mut World, from: usize, to: usize) {
 fn end(world: &mut World, fault: Fault) {
     world.history.log(format!("  end {fault}"));
     match fault {
-        Fault::Kill(n) => world.start(n),
+        Fault::Kill(n) | Fault::Lose(n) => world.start(n),
         Fault::CutPower(n, _) => {
             world.hosts[n].plug();
             world.start(n);
@@ -230,7 +237,7 @@ impl Fault {
             _ => None,
         };
         let host = |fault| match fault {
-            Self::Kill(n) | Self::CutPower(n, _) | Self::Pause(n) => Some(n),
+            Self::Kill(n) | Self::CutPower(n, _) | Self::Lose(n) | Self::Pause(n) => Some(n),
             _ => None,
         };
         let same = |a: Option<_>, b: Option<_>| a.is_some() && a == b;
@@ -246,6 +253,7 @@ impl fmt::Display for Fault {
         match *self {
             Self::Kill(n) => write!(f, "{} is killed", name(n)),
             Self::CutPower(n, style) => write!(f, "the power of {} is gone ({style:?})", name(n)),
+            Self::Lose(n) => write!(f, "{} is lost with its disk", name(n)),
             Self::Pause(n) => write!(f, "{} stands still", name(n)),
             Self::CutOneWay(a, b) => write!(f, "nothing comes from {} to {}", name(a), name(b)),
             Self::CutBoth(a, b) => {

@@ -210,7 +210,6 @@ fn begin(world: &mut World) {
         world.start(world::WITNESS);
     }
     world.start(0);
-    world.join();
     world.start(1);
     world.start(world::RECEIVER);
     if !world.run_until(Duration::from_mins(1), |world| world.whole().is_some()) {

@@ -77,6 +77,8 @@ pub struct World {
     engine: Engine,
     folder: PathBuf,
     slots: [Slot; 2],
+    /// Nodes that have to join the pair before they can run: their disks are empty.
+    strangers: [bool; 2],
     /// What each clock shows at time zero, in ms; it can be set.
     clocks: [u64; 5],
     restarts: Vec<(usize, Duration)>,
@@ -119,6 +121,7 @@ impl World {
             engine,
             folder,
             slots: [Slot::default(), Slot::default()],
+            strangers: [false, true],
             clocks: [START_MS; 5],
             restarts: Vec::new(),
             stop_sending: watch::Sender::new(false),
@@ -174,7 +177,28 @@ impl World {
     fn start_node(&mut self, n: usize) {
         let (config, engine, slot) = (self.config(n), self.engine.clone(), self.slots[n].clone());
         let (history, now_ms) = (self.history.clone(), self.clock_now(n));
-        self.hosts[n].start(move || run_node(n, config, engine, now_ms, slot, history));
+        let invited = self.invited(n);
+        self.hosts[n].start(move || async move {
+            if let Some((code, folder)) = invited {
+                join(code, &folder).await;
+                history.log(format!("{} has joined the pair", NAMES[n]));
+            }
+            run_node(n, config, engine, now_ms, slot, history).await;
+        });
+    }
+
+    /// What an operator gets from the other node for one that has not joined the pair yet.
+    fn invited(&mut self, n: usize) -> Option<(Code, PairFolder)> {
+        let of = |n: usize| PairFolder::of(&self.folder.join(NAMES[n]));
+        let (own, other) = (of(n), of(1 - n));
+        let has_joined = own.shared().expect("its folder is its own").is_some();
+        self.strangers[n] &= !has_joined;
+        self.strangers[n].then(|| {
+            let now_ms = self.clock_now(1 - n);
+            let invited =
+                other.invite(&address(1 - n, LINK).to_string(), now_ms, Duration::from_mins(10));
+            (invited.expect("its folder is its own").0, own)
+        })
     }
 
     fn start_witness(&mut self) {
@@ -185,21 +209,6 @@ impl World {
             let (_never, stop) = watch::channel(false);
             server::serve(listener, register, stop).await.expect("its disk is good");
         });
-    }
-
-    /// The other node joins the pair, as an operator has it do.
-    pub fn join(&mut self) {
-        let folder = PairFolder::of(&self.folder.join(NAMES[0]));
-        let address = address(0, LINK).to_string();
-        let invited = folder.invite(&address, self.clock_now(0), Duration::from_mins(10));
-        let (code, _) = invited.expect("its folder is its own");
-        let joiner = PairFolder::of(&self.folder.join(NAMES[1]));
-        self.hosts[1].start(move || join(code, joiner));
-        assert!(
-            self.run_until(Duration::from_secs(30), |world| !world.hosts[1].is_up()),
-            "joining"
-        );
-        self.restarts.clear();
     }
 
     fn start_people(&mut self) {
@@ -265,6 +274,22 @@ impl World {
     pub fn cut_power(&mut self, n: usize, style: crate::disk::Cut) {
         self.forget(n);
         self.hosts[n].cut_power(style);
+    }
+
+    /// Whether a node's disk may be lost without a loss: the other has all that is on it.
+    pub fn can_spare(&self, n: usize) -> bool {
+        self.whole().is_some()
+            && self.inside(n).is_some_and(|inside| {
+                inside.pair.quarantine.list().is_ok_and(|list| list.iter().all(|one| one.settled))
+            })
+    }
+
+    /// A node and its disk are gone for ever. Who starts it next has a new machine, of the same name.
+    pub fn lose(&mut self, n: usize) {
+        self.kill(n);
+        self.hosts[n].disk().wipe();
+        std::fs::remove_dir_all(self.folder.join(NAMES[n])).expect("the folder is there");
+        self.strangers[n] = true;
     }
 
     /// Its clock shows so much more, or less, from the next start on.
@@ -418,11 +443,9 @@ async fn run_node(
     slot.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-async fn join(code: Code, folder: PairFolder) {
-    for _ in 0..100 {
-        if keys::join(&code, &folder, LINK, Duration::from_secs(2)).await.is_ok() {
-            return;
-        }
+/// Joins the pair as soon as the other node answers.
+async fn join(code: Code, folder: &PairFolder) {
+    while keys::join(&code, folder, LINK, Duration::from_secs(2)).await.is_err() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

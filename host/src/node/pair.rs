@@ -41,6 +41,8 @@ mod stages;
 /// How long a node that stops waits until the other has taken over.
 const HANDOVER: Duration = Duration::from_secs(10);
 const NOT_JOINED: &str = "this node has not joined its pair yet: run `tandem pair invite` on the main server, and `tandem pair join CODE` here";
+const NEW_BESIDE_ANOTHER: &str = "this main server's store is new, and another node has joined the pair: it waits for that one, which may have \
+     everything; if that is gone for good, `tandem pair promote --allow-data-loss` begins anew here";
 /// Between two looks at what was set aside.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
 /// What waits to be told to whoever decides on roles.
@@ -170,7 +172,8 @@ pub(super) async fn start(
 ) -> Result<Pair, NodeError> {
     let folder = PairFolder::of(data_dir);
     let identity = folder.identity_or_new().map_err(failed)?;
-    let rules = rules(config, StoreId(store_id(&stages.store)?));
+    let pins = pins(&folder);
+    let rules = rules(config, StoreId(store_id(&stages.store)?), !pins.is_empty());
     let witness = config.witness.as_ref().map(|place| register(place, &folder));
     let (config, gate) = (Arc::new(config.clone()), Arc::new(Gate::default()));
     let lease = Arc::new(Lease::new(rules.silence));
@@ -183,7 +186,7 @@ pub(super) async fn start(
     let (stages_sender, wanted) = watch::channel(takeover::Stages::Off);
     let view = making.decide(to_hear, to_decide, stages_sender)?;
     let (ready_sender, ready) = watch::channel(None);
-    let trust = Trust::of(pins(&making.folder));
+    let trust = Trust::of(pins);
     let rotation = Rotation::new(&making.folder, identity, &trust).map_err(failed)?;
     let session = making.session(heard, view.clone(), ready.clone(), rotation)?;
     let (aside, seen) = (session.aside.clone(), session.seen.subscribe());
@@ -221,6 +224,9 @@ impl Making<'_> {
         stages: watch::Sender<takeover::Stages>,
     ) -> Result<watch::Receiver<View>, NodeError> {
         let first = takeover::first_view(self.data_dir, &self.rules).map_err(failed)?;
+        if self.rules.is_main && self.rules.has_peer && first.state.kept.record.is_none() {
+            tracing::warn!(NEW_BESIDE_ANOTHER);
+        }
         let (view_sender, view) = watch::channel(first);
         let takeover = Takeover {
             dir: self.data_dir.to_owned(),
@@ -442,11 +448,12 @@ fn store_id(store: &Store) -> Result<[u8; 16], NodeError> {
     Ok(identity.map_err(failed)?.store_id)
 }
 
-fn rules(config: &config::Pair, me: StoreId) -> Rules {
+fn rules(config: &config::Pair, me: StoreId, has_peer: bool) -> Rules {
     let silence = config.interval * (config.retries + 1);
     Rules {
         me,
         is_main: config.main,
+        has_peer,
         silence,
         // The standby takes over at `silence`; the primary must have noticed by then.
         ack_timeout: silence.min(Duration::from_secs(2)).max(Duration::from_millis(100)),

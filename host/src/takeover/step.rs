@@ -25,6 +25,8 @@ pub use phase::{Handover, Leading, Peer, Phase, Sync, Witness};
 pub struct Rules {
     pub me: StoreId,
     pub is_main: bool,
+    /// Another node has joined the pair before.
+    pub has_peer: bool,
     /// Silence that counts as failure.
     pub silence: Duration,
     /// How long the primary waits for the standby to have a frame.
@@ -188,24 +190,34 @@ impl State {
                 }
             }
             Event::Switchover => self.switch_over(facts, actions),
-            Event::Promote { force } => match self.phase {
-                Phase::Primary(_) => {
-                    actions.push(Action::Told(Told::Refused("this node is primary")));
-                }
-                // Who accepts does not hear it, whatever the link looks like.
-                Phase::Starting { .. } | Phase::Standby | Phase::Candidate
-                    if self.peer_is_up() && !force =>
-                {
-                    let why = "the other node is there: use `tandem pair switchover`";
-                    actions.push(Action::Told(Told::Refused(why)));
-                }
-                _ => {
+            Event::Promote { force } => match self.promotion_lacks(force) {
+                Some(why) => actions.push(Action::Told(Told::Refused(why))),
+                None => {
                     self.stop_accepting(actions);
                     self.forced = force;
                     self.asked = None;
                     self.stand(true, facts, actions);
                 }
             },
+        }
+    }
+
+    /// Why an operator cannot make this node primary.
+    fn promotion_lacks(&self, force: bool) -> Option<&'static str> {
+        let is_replaced = self.kept.record.is_some_and(|record| self.primary_is_replaced(&record));
+        match self.phase {
+            Phase::Primary(_) => Some("this node is primary"),
+            _ if force => None,
+            // Who accepts does not hear it, whatever the link looks like.
+            Phase::Starting { .. } | Phase::Standby | Phase::Candidate
+                if self.peer_is_up() && !is_replaced =>
+            {
+                Some("the other node is there: use `tandem pair switchover`")
+            }
+            _ if self.kept.record.is_none() && self.rules.has_peer => Some(
+                "this node's store is new, and the other node may have everything: start that one",
+            ),
+            _ => None,
         }
     }
 
@@ -299,8 +311,10 @@ impl State {
         let has_waited = facts.now >= since + self.rules.silence;
         let me = self.rules.me;
         let Some(record) = self.kept.record else {
-            // Only the main server begins a pair, and only if the other knows of none.
-            if self.rules.is_main && (self.peer_is_up() || has_waited) {
+            // Only the main server begins a pair, and only if the other knows of none. Who joined it before may have all that
+            // this node has lost.
+            let is_known = self.peer_is_up() || has_waited && !self.rules.has_peer;
+            if self.rules.is_main && is_known {
                 let epoch = self.kept.promise.max(1);
                 self.ask(Ask::Begin { owner: me, epoch }, facts, actions);
             }
@@ -316,24 +330,29 @@ impl State {
         }
     }
 
+    /// Another store has taken the primary's place: that one never speaks again. Somebody has put it there, so an operator
+    /// need not be waited for.
+    fn primary_is_replaced(&self, record: &Record) -> bool {
+        let is_neither = |peer: &Peer| ![self.rules.me, peer.store].contains(&record.owner);
+        self.peer.as_ref().is_some_and(|peer| peer.is_up && is_neither(peer))
+    }
+
     /// A standby's: is the primary there?
     fn watch(&mut self, facts: &Facts, actions: &mut Vec<Action>) {
         let Some(record) = self.kept.record else { return };
         if !record.in_sync.has(self.rules.me) {
             return;
         }
+        let is_replaced = self.primary_is_replaced(&record);
         let is_silent = match &self.peer {
             Some(peer) => {
-                // Another store has taken the primary's place: that one never speaks again.
-                let is_replaced =
-                    peer.is_up && ![self.rules.me, peer.store].contains(&record.owner);
                 let is_late = facts.now >= peer.heard.saturating_add(self.rules.silence);
                 peer.is_gone || is_replaced || is_late
             }
             None => facts.now >= self.rules.silence,
         };
         let policy = self.rules.without_witness;
-        let may = self.rules.has_witness || policy == WithoutWitness::Act;
+        let may = self.rules.has_witness || policy == WithoutWitness::Act || is_replaced;
         let is_led = self
             .peer
             .as_ref()

@@ -139,7 +139,9 @@ impl State {
         let seen_epoch = self.kept.record.map_or(0, |record| record.epoch);
         self.phase = Phase::Candidate;
         let candidate = self.rules.me;
-        let ask = if self.forced {
+        let ask = if self.rules.is_main && self.kept.record.is_none() && self.forced {
+            Ask::Begin { owner: candidate, epoch: self.kept.promise.max(1) }
+        } else if self.forced {
             Ask::Seize { candidate, seen_epoch }
         } else {
             Ask::Acquire { candidate, seen_epoch, alone }

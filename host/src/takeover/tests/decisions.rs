@@ -78,13 +78,39 @@ fn handover(state: &State) -> Handover {
 /// The main server was told to be primary before the pair had a record, and was a standby of nobody for ever.
 #[test]
 fn who_is_refused_before_the_pair_has_begun_can_still_begin_it() {
-    let (state, _) = step(started(&SETUP, 0, Kept::default()), Event::Tick, &at(0));
+    let mut state = started(&SETUP, 0, Kept::default());
+    state.rules.has_peer = false;
+    let (state, _) = step(state, Event::Tick, &at(0));
     let (state, _) = step(state, Event::Promote { force: false }, &at(1));
     assert_eq!(state.phase, Phase::Candidate);
     let (state, _) = step(state, Event::Recorded(Ok(None)), &at(2));
     let (_, actions) = step(state, Event::Tick, &at(100));
     let begin = Ask::Begin { owner: STORES[0], epoch: 1 };
     assert_eq!(actions, [Action::Ask(begin)]);
+}
+
+/// The main server's machine was lost and a new one joined the other node, which did not answer for a while: it began the
+/// pair anew, with nothing, and refused what it did not know. Had its record counted, the other would have followed it.
+#[test]
+fn a_new_main_server_waits_for_who_may_have_everything() {
+    let setup = Setup { has_witness: false, ..SETUP };
+    let state = started(&setup, 0, Kept::default());
+    let (state, actions) = step(state, Event::Tick, &at(10_000));
+    assert_eq!((state.role(), actions), (Role::Starting, Vec::new()));
+
+    let standing = Standing { role: Role::Standby, epoch: 0, record: None };
+    let begin = Action::Ask(Ask::Begin { owner: STORES[0], epoch: 1 });
+    let (_, actions) = step(state.clone(), hello(1, standing), &at(10_001));
+    assert!(actions.contains(&begin), "the other knows of no pair");
+
+    // It is gone for good, and somebody says so.
+    let (state, actions) = step(state, Event::Promote { force: false }, &at(10_002));
+    assert!(matches!(actions[..], [Action::Told(Told::Refused(_))]), "{actions:?}");
+    let (state, actions) = step(state, Event::Promote { force: true }, &at(10_003));
+    assert_eq!(actions, [begin]);
+    let first = Record::after(None, &Ask::Begin { owner: STORES[0], epoch: 1 });
+    let (_, actions) = step(state, Event::Recorded(Ok(first)), &at(10_004));
+    assert!(leads(&actions, 1));
 }
 
 /// The primary's folder was lost, and an empty one was there before the standby missed it: each heard the other, nobody was
@@ -103,10 +129,19 @@ fn an_empty_store_in_the_primarys_place_does_not_keep_the_standby_waiting() {
 
     let Event::Heard(Heard::Hello(mut other)) = hello(0, standing) else { unreachable!() };
     other.store = StoreId([9; 16]);
-    let (after, actions) = step(state, Event::Heard(Heard::Hello(other)), &at(2));
-    assert_eq!(after.phase, Phase::Candidate);
+    // Whoever has put it there has said that the primary is gone.
     let ask = Ask::Acquire { candidate: STORES[1], seen_epoch: 1, alone: true };
-    assert_eq!(actions, [Action::Ask(ask)]);
+    for (has_witness, without_witness) in [
+        (true, WithoutWitness::Manual),
+        (false, WithoutWitness::Act),
+        (false, WithoutWitness::AcceptOnly),
+        (false, WithoutWitness::Manual),
+    ] {
+        let setup = Setup { has_witness, without_witness, ..SETUP };
+        let state = State { rules: rules(&setup, 1), ..state.clone() };
+        let (after, actions) = step(state, Event::Heard(Heard::Hello(other.clone())), &at(2));
+        assert_eq!((after.phase, actions), (Phase::Candidate, vec![Action::Ask(ask)]));
+    }
 }
 
 /// Without a witness both began epoch 2 and the failover server had got further in it: the main server, which was to

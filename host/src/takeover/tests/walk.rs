@@ -50,6 +50,7 @@ pub fn setup(seed: u64, defect: Option<Defect>) -> Setup {
         Some(Defect::AcceptingHandles | Defect::AcceptedDropped | Defect::LaterFramesTaken) => {
             Some(WithoutWitness::AcceptOnly)
         }
+        Some(Defect::BegunAnew) => Some(WithoutWitness::Manual),
         _ => None,
     };
     let has_witness = if defect.is_some() { policy.is_none() } else { !dice.one_in(2) };

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     super::step::{Event, Facts, Phase, Rules, Sync, WithoutWitness, step},
-    node::{Ids, Message, Needs, Node, Session},
+    node::{Ids, Message, Needs, Node, Session, ids},
 };
 use crate::model::pair::{
     Ask, Record, StoreId,
@@ -63,6 +63,8 @@ pub enum Defect {
     HalfFrameKept,
     /// Frames are taken that were made after the epoch in which their sender says to lead.
     LaterFramesTaken,
+    /// A main server with an empty disk begins the pair anew before it has met the other node.
+    BegunAnew,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -148,6 +150,7 @@ pub fn rules(setup: &Setup, node: usize) -> Rules {
     Rules {
         me: STORES[node],
         is_main: node == 0,
+        has_peer: setup.defect != Some(Defect::BegunAnew),
         silence: ms(30),
         ack_timeout: ms(20),
         ask_again: ms(10),
@@ -383,11 +386,14 @@ impl World {
         }
     }
 
-    /// Whether the node may lose its disk and nothing is lost: what it had is recorded to be on the other.
+    /// Whether the node may lose its disk and nothing is lost: what it had is recorded to be on the other; and without a
+    /// witness is there, as a record is of no more worth than who keeps it.
     pub fn may_lose_disk(&self, n: usize) -> bool {
-        let other = self.nodes[1 - n].state.rules.me;
+        let other = &self.nodes[1 - n];
+        let has_all = self.acked & !ids(&other.store.log[..other.store.shown]) == 0;
+        let record = if self.setup.has_witness { self.record } else { other.disk.record };
         !self.nodes[n].is_up
-            && self.setup.has_witness
-            && self.record.is_some_and(|record| record.in_sync.has(other))
+            && (self.setup.has_witness || has_all)
+            && record.is_some_and(|record| record.in_sync.has(other.state.rules.me))
     }
 }
