@@ -88,6 +88,8 @@ pub struct State {
     pub changes: Vec<Duration>,
     /// By hand, and even if something is missing.
     pub forced: bool,
+    /// By hand.
+    pub by_hand: bool,
 }
 
 /// What happens next.
@@ -112,6 +114,7 @@ impl State {
             looked: now,
             changes: Vec::new(),
             forced: false,
+            by_hand: false,
         }
     }
 
@@ -194,7 +197,7 @@ impl State {
                 Some(why) => actions.push(Action::Told(Told::Refused(why))),
                 None => {
                     self.stop_accepting(actions);
-                    self.forced = force;
+                    (self.forced, self.by_hand) = (force, true);
                     self.asked = None;
                     self.stand(true, facts, actions);
                 }
@@ -252,7 +255,7 @@ impl State {
             {
                 self.stop_accepting(actions);
                 self.phase = Phase::Standby;
-                self.forced = false;
+                (self.forced, self.by_hand) = (false, false);
             }
             _ => {}
         }
@@ -358,7 +361,6 @@ impl State {
             .as_ref()
             .is_some_and(|peer| peer.is_up && peer.standing.role == Role::Primary);
         if is_silent && may {
-            self.changes.push(facts.now);
             self.stand(true, facts, actions);
         } else if record.owner == self.rules.me && self.peer_is_up() && !is_led {
             // A handover whose news was lost.

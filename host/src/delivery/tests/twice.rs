@@ -294,7 +294,7 @@ impl Pair {
         if !record.is_newer_than(&known) {
             return;
         }
-        let (me, is_gone) = (STORES[n], !self.nodes[1 - n].is_up);
+        let me = STORES[n];
         let node = &mut self.nodes[n];
         node.record = record;
         let is_alone = record.in_sync == InSync::Only(me);
@@ -312,7 +312,7 @@ impl Pair {
             return;
         }
         node.leads = Some(record.epoch);
-        let in_doubt = known.owner != me && !is_gone && is_alone;
+        let in_doubt = known.owner != me && is_alone;
         node.lease.begin(in_doubt && !setup.has(Defect::DoubtForgotten));
     }
 

@@ -44,7 +44,7 @@ impl State {
         if matches!(self.phase, Phase::Candidate) {
             // Refused: somebody was faster, or this node lacks something.
             self.phase = self.phase_without_role(facts);
-            self.forced = false;
+            (self.forced, self.by_hand) = (false, false);
         }
     }
 
@@ -78,14 +78,16 @@ impl State {
                 self.step_down(actions);
             }
             _ if own && record.epoch > self.kept.promise => {
-                let is_gone = self.peer.as_ref().is_some_and(|peer| peer.is_gone);
-                // With both in sync it was handed over, or this node goes on after a restart: nobody else was primary.
-                let in_doubt = !was_mine && !is_gone && matches!(record.in_sync, InSync::Only(_));
+                // With both in sync it was handed over, or this node goes on after a restart: nobody else was primary. Who
+                // seems to be gone may be behind a wall that answers for it.
+                let in_doubt = !was_mine && matches!(record.in_sync, InSync::Only(_));
                 self.promote(&record, in_doubt, facts, actions);
             }
             _ => {
                 self.kept.promise = self.kept.promise.max(record.epoch);
-                self.kept.accepted &= !record.in_sync.has(self.rules.me);
+                // Only who has looked what this node has changes who is in sync.
+                let is_looked_at = record.version > 0 && record.in_sync.has(self.rules.me);
+                self.kept.accepted &= !is_looked_at;
                 actions.push(Action::Keep(self.kept));
             }
         }
@@ -112,7 +114,10 @@ impl State {
         self.stop_accepting(actions);
         self.kept.promise = epoch;
         self.kept.accepted = false;
-        self.forced = false;
+        if in_doubt && !self.by_hand {
+            self.changes.push(facts.now);
+        }
+        (self.forced, self.by_hand) = (false, false);
         self.phase = Phase::Primary(Leading {
             epoch,
             sync: if both { Sync::Both } else { Sync::Alone },
