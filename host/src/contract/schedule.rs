@@ -158,6 +158,12 @@ fn parse_cron(cron: &str) -> Result<Cron, ScheduleError> {
     if !matches!(fields.len(), 5 | 6) && !is_nickname {
         return Err(ScheduleError::Fields { found: fields.len() });
     }
+    // Nothing between commas would be taken for a field that never comes.
+    let is_gappy = |field: &&str| field.split(',').any(str::is_empty);
+    if let Some(at) = fields.iter().position(|field| is_gappy(&field)) {
+        let (field, allowed) = FIELDS[at + FIELDS.len() - fields.len()];
+        return Err(ScheduleError::Field { field, text: fields[at].to_owned(), allowed });
+    }
     parser().parse(cron).map_err(|error| {
         wrong_field(&fields).unwrap_or_else(|| ScheduleError::Cron {
             cron: cron.to_owned(),
@@ -211,6 +217,19 @@ mod tests {
         assert_eq!(every_minute.next_after(tick), Some(tick + 60_000));
         assert_eq!(every_minute.next_after(tick + 999), Some(tick + 60_000));
         assert_eq!(every_minute.next_after(u64::MAX), None);
+    }
+
+    /// A fuzzer found a line that was searched for until the year 5000, second by second.
+    #[test]
+    fn nothing_between_commas_is_no_field() {
+        for (cron, name) in
+            [(", * * * *", "minute"), ("* 1,,2 * * *", "hour"), (", * * * * *", "second")]
+        {
+            match Schedule::parse(cron, "UTC") {
+                Err(ScheduleError::Field { field, .. }) => assert_eq!(field, name),
+                other => panic!("{cron}: {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::{
     store::Catalogue,
 };
 
+/// The year 2012. Before it some places left a whole day out, where a schedule finds no next tick; no node runs then.
+const START_MS: UnixMs = 1_325_376_000_000;
 /// The year 2400: no node asks beyond it.
 const END_MS: UnixMs = 13_569_465_600_000;
 /// A thousand years; a leap day on a given weekday may be 40 years away.
@@ -28,7 +30,7 @@ const ZONES: [&str; 8] = [
 /// A schedule that is taken ticks for ever, and none of its ticks is passed over.
 pub fn cron(mut input: Input<'_>) {
     let zone = ZONES[usize::from(input.byte()) % ZONES.len()];
-    let after = input.long() % END_MS;
+    let after = START_MS + input.long() % (END_MS - START_MS);
     let later = u64::from(input.short());
     let Ok(cron) = std::str::from_utf8(input.rest()) else { return };
     let Ok(schedule) = Schedule::parse(cron, zone) else { return };
