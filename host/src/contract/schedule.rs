@@ -160,7 +160,7 @@ fn parse_cron(cron: &str) -> Result<Cron, ScheduleError> {
     }
     // Nothing between commas would be taken for a field that never comes.
     let is_gappy = |field: &&str| field.split(',').any(str::is_empty);
-    if let Some(at) = fields.iter().position(|field| is_gappy(&field)) {
+    if let Some(at) = fields.iter().position(is_gappy) {
         let (field, allowed) = FIELDS[at + FIELDS.len() - fields.len()];
         return Err(ScheduleError::Field { field, text: fields[at].to_owned(), allowed });
     }

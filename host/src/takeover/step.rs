@@ -22,6 +22,10 @@ pub use phase::{Handover, Leading, Peer, Phase, Sync, Witness};
 
 /// What does not change while a node runs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what is configured is independent of each other"
+)]
 pub struct Rules {
     pub me: StoreId,
     pub is_main: bool,
@@ -193,16 +197,19 @@ impl State {
                 }
             }
             Event::Switchover => self.switch_over(facts, actions),
-            Event::Promote { force } => match self.promotion_lacks(force) {
-                Some(why) => actions.push(Action::Told(Told::Refused(why))),
-                None => {
-                    self.stop_accepting(actions);
-                    (self.forced, self.by_hand) = (force, true);
-                    self.asked = None;
-                    self.stand(true, facts, actions);
-                }
-            },
+            Event::Promote { force } => self.promote_by_hand(force, facts, actions),
         }
+    }
+
+    fn promote_by_hand(&mut self, force: bool, facts: &Facts, actions: &mut Vec<Action>) {
+        if let Some(why) = self.promotion_lacks(force) {
+            actions.push(Action::Told(Told::Refused(why)));
+            return;
+        }
+        self.stop_accepting(actions);
+        (self.forced, self.by_hand) = (force, true);
+        self.asked = None;
+        self.stand(true, facts, actions);
     }
 
     /// Why an operator cannot make this node primary.
