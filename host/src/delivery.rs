@@ -3,11 +3,11 @@
 //! [`queue`] says what is next, [`request`] what is sent, [`decide`] what an answer means; this file reads, calls and
 //! writes. A node that dies between sending and writing sends again after its next start, with the same key.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
-    task::JoinSet,
+    task::{self, JoinError, JoinSet},
     time::Instant,
 };
 
@@ -67,20 +67,7 @@ pub fn start(
     lease: Option<Arc<Lease>>,
     tasks: &Tasks,
 ) {
-    let catalogue = store.catalogue();
-    let (answered, answers) = mpsc::channel(config.concurrency.max(1));
-    let rest = lease.as_ref().map_or(Duration::ZERO, |lease| lease.rest());
-    let first = store.journal_head().0.seq + 1;
-    let stage = Stage {
-        lease,
-        left: (first << ORDINAL_BITS, Instant::now() + rest),
-        queue: Queue::new(config.concurrency, config.per_target),
-        attempts: JoinSet::new(),
-        answers,
-        cursor: None,
-        more: true,
-        shared: Arc::new(attempt::Shared { store, client, clock, catalogue, answered }),
-    };
+    let stage = Stage::new(&config, store, client, clock, lease);
     tasks.spawn("delivery", |stop| stage.run(stop));
 }
 
@@ -90,7 +77,9 @@ struct Stage {
     left: (Ordinal, Instant),
     queue: Queue,
     /// Requests, and results on their way to the disk.
-    attempts: JoinSet<(OutboxKey, Next)>,
+    attempts: JoinSet<Next>,
+    /// Whose they are.
+    keys: BTreeMap<task::Id, OutboxKey>,
     answers: mpsc::Receiver<OutboxKey>,
     /// The last outbox row that was taken into the queue.
     cursor: Option<OutboxKey>,
@@ -100,6 +89,30 @@ struct Stage {
 }
 
 impl Stage {
+    fn new(
+        config: &Config,
+        store: Store,
+        client: Client,
+        clock: Clock,
+        lease: Option<Arc<Lease>>,
+    ) -> Self {
+        let catalogue = store.catalogue();
+        let (answered, answers) = mpsc::channel(config.concurrency.max(1));
+        let rest = lease.as_ref().map_or(Duration::ZERO, |lease| lease.rest());
+        let first = store.journal_head().0.seq + 1;
+        Self {
+            lease,
+            left: (first << ORDINAL_BITS, Instant::now() + rest),
+            queue: Queue::new(config.concurrency, config.per_target),
+            attempts: JoinSet::new(),
+            keys: BTreeMap::new(),
+            answers,
+            cursor: None,
+            more: true,
+            shared: Arc::new(attempt::Shared { store, client, clock, catalogue, answered }),
+        }
+    }
+
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let store = self.shared.store.clone();
         let wake: &Notify = &store.signals().outbox;
@@ -118,14 +131,14 @@ impl Stage {
                     continue;
                 }
                 let attempt = Attempt { key, shared: self.shared.clone() };
-                self.attempts.spawn(attempt.make());
+                self.begin(key, attempt.make());
             }
             let nap = if may_begin { NAP } else { BETWEEN_LOOKS };
             let wait = self.queue.sleep(now_ms).filter(|_| may_begin).unwrap_or(nap).min(nap);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|&stop| stop) => break,
-                Some(done) = self.attempts.join_next() => self.take_back(done),
+                Some(done) = self.attempts.join_next_with_id() => self.take_back(done),
                 Some(key) = self.answers.recv() => {
                     self.queue.answered(key);
                     while let Ok(key) = self.answers.try_recv() {
@@ -150,14 +163,23 @@ impl Stage {
         is_left.then(|| now_ms + u64::try_from(rest.as_millis()).unwrap_or(u64::MAX) + 1)
     }
 
-    fn take_back(&mut self, done: Result<(OutboxKey, Next), tokio::task::JoinError>) {
+    fn begin(&mut self, key: OutboxKey, attempt: impl Future<Output = Next> + Send + 'static) {
+        let task = self.attempts.spawn(attempt);
+        self.keys.insert(task.id(), key);
+    }
+
+    fn take_back(&mut self, done: Result<(task::Id, Next), JoinError>) {
         let mut next = Some(done);
         while let Some(done) = next {
-            match done {
-                Ok((key, next)) => self.queue.finished(key, next),
-                Err(error) => tracing::error!(%error, "a delivery task failed"),
+            // One that panics must not keep its place.
+            let (task, next_of_it) = done.unwrap_or_else(|error| {
+                tracing::error!(%error, "a delivery task failed");
+                (error.id(), self.shared.later())
+            });
+            if let Some(key) = self.keys.remove(&task) {
+                self.queue.finished(key, next_of_it);
             }
-            next = self.attempts.try_join_next();
+            next = self.attempts.try_join_next_with_id();
         }
     }
 

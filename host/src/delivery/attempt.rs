@@ -49,6 +49,14 @@ pub(super) struct Shared {
     pub answered: mpsc::Sender<OutboxKey>,
 }
 
+impl Shared {
+    /// What is told of an attempt that came to nothing by a fault of this node.
+    pub fn later(&self) -> Next {
+        let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+        Next::Again { due_ms: self.clock.now_ms() + pause }
+    }
+}
+
 /// What the queue is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -76,17 +84,15 @@ struct Found {
 }
 
 impl Attempt {
-    pub async fn make(self) -> (OutboxKey, Next) {
-        let key = self.key;
-        let next = match self.read() {
+    pub async fn make(self) -> Next {
+        match self.read() {
             Ok(None) => Next::Over,
             Ok(Some(found)) => self.deliver(found).await,
             Err(error) => {
                 tracing::error!(%error, "an effect cannot be read");
-                self.later()
+                self.shared.later()
             }
-        };
-        (key, next)
+        }
     }
 
     /// None if it is gone.
@@ -133,7 +139,7 @@ impl Attempt {
                 match self.shared.store.submit(begin).await {
                     Ok(kept) if kept.answer => {}
                     Ok(_) => return Next::Over,
-                    Err(_) => return self.later(),
+                    Err(_) => return self.shared.later(),
                 }
             }
         }
@@ -157,7 +163,7 @@ impl Attempt {
         match self.shared.store.submit(change).await {
             Ok(_) => told,
             Err(SubmitError::Refused(_) | SubmitError::NotPrimary | SubmitError::Closed(_)) => {
-                self.later()
+                self.shared.later()
             }
         }
     }
@@ -178,11 +184,6 @@ impl Attempt {
             Decision::DeadLetter { because } => (DeliverNext::Dead { reason: because }, Next::Over),
             Decision::Unknown { because } => unknown(delivery.class, id, &because),
         }
-    }
-
-    fn later(&self) -> Next {
-        let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-        Next::Again { due_ms: self.shared.clock.now_ms() + pause }
     }
 }
 

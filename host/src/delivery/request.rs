@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Uri,
-    header::{self, HeaderMap, HeaderName, HeaderValue},
+    header::{self, HeaderMap, HeaderName, HeaderValue, MaxSizeReached},
 };
 use url::Url;
 
@@ -44,6 +44,14 @@ pub enum RequestError {
     HeaderName(String),
     #[error("the header `{0}` has a value that HTTP does not allow")]
     HeaderValue(String),
+    #[error("it has more headers than a request can have")]
+    TooManyHeaders,
+}
+
+impl From<MaxSizeReached> for RequestError {
+    fn from(_: MaxSizeReached) -> Self {
+        Self::TooManyHeaders
+    }
 }
 
 /// The request with `Idempotency-Key` and `User-Agent` unless the solution set them, and `X-Tandem-Message`.
@@ -100,7 +108,8 @@ fn to_uri(url: &Url) -> Result<Uri, RequestError> {
 }
 
 fn copy_headers(from: &[(String, Vec<u8>)]) -> Result<HeaderMap, RequestError> {
-    let mut headers = HeaderMap::with_capacity(from.len() + 4);
+    // Four are added to them.
+    let mut headers = HeaderMap::try_with_capacity(from.len() + 4)?;
     for (name, value) in from {
         let parsed = HeaderName::try_from(name.as_str())
             .map_err(|_| RequestError::HeaderName(name.chars().take(80).collect()))?;
@@ -109,7 +118,7 @@ fn copy_headers(from: &[(String, Vec<u8>)]) -> Result<HeaderMap, RequestError> {
         }
         let value = HeaderValue::try_from(value.as_slice())
             .map_err(|_| RequestError::HeaderValue(name.clone()))?;
-        headers.append(parsed, value);
+        headers.try_append(parsed, value)?;
     }
     Ok(headers)
 }
@@ -260,5 +269,13 @@ mod tests {
             build(&request, ID, "k\n").unwrap_err(),
             RequestError::HeaderValue("idempotency-key".to_owned())
         );
+    }
+
+    /// They are more than the type holds; it panicked.
+    #[test]
+    fn more_headers_than_a_request_can_have_are_refused() {
+        let headers = vec![("a", ""); 30_000];
+        let request = request("GET", "http://x.example/", &headers);
+        assert_eq!(build(&request, ID, "k").unwrap_err(), RequestError::TooManyHeaders);
     }
 }

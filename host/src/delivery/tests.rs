@@ -1,5 +1,6 @@
 use super::origin;
 
+mod stage;
 mod twice;
 
 #[test]

@@ -8,6 +8,8 @@ pub const BODY_BYTES_DEFAULT: u64 = 1 << 20;
 pub const BODY_BYTES_MAX: u64 = 16 << 20;
 /// Headers of a message, names and values together, in bytes.
 pub const HEADER_BYTES_MAX: usize = 32 << 10;
+/// Headers that a solution gives to a request, a message or a reply.
+pub const HEADERS_MAX: usize = 1000;
 /// A message's key, in bytes.
 pub const KEY_BYTES_MAX: usize = 512;
 /// Messages of one solution that wait to be handled, when `[limits] queue` says nothing.

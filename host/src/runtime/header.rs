@@ -3,7 +3,10 @@
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::bindings;
-use crate::model::{limits::HEADER_BYTES_MAX, message::Header};
+use crate::model::{
+    limits::{HEADER_BYTES_MAX, HEADERS_MAX},
+    message::Header,
+};
 
 /// Made by the host for each connection; a component's own would contradict them.
 pub(super) const OF_THE_CONNECTION: [&str; 9] = [
@@ -29,6 +32,8 @@ pub(super) enum HeaderFault {
     Reserved(String),
     #[error("the headers are {0} bytes; the most is {HEADER_BYTES_MAX}")]
     TooLong(usize),
+    #[error("these are {0} headers; the most is {HEADERS_MAX}")]
+    TooMany(usize),
 }
 
 /// The headers with their names in lower case, if all of them may be used.
@@ -36,6 +41,9 @@ pub(super) fn accept(
     headers: Vec<bindings::Header>,
     reserved: &[&str],
 ) -> Result<Vec<Header>, HeaderFault> {
+    if headers.len() > HEADERS_MAX {
+        return Err(HeaderFault::TooMany(headers.len()));
+    }
     let size = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
     if size > HEADER_BYTES_MAX {
         return Err(HeaderFault::TooLong(size));
@@ -90,5 +98,12 @@ mod tests {
         for (header, fault) in table {
             assert_eq!(accept(vec![header], &OF_THE_CONNECTION), Err(fault));
         }
+    }
+
+    #[test]
+    fn empty_headers_count_too() {
+        let empty = |n| vec![header("a", b""); n];
+        assert_eq!(accept(empty(HEADERS_MAX), &[]).unwrap().len(), HEADERS_MAX);
+        assert_eq!(accept(empty(HEADERS_MAX + 1), &[]), Err(HeaderFault::TooMany(HEADERS_MAX + 1)));
     }
 }
