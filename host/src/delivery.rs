@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use crate::{
+    contract::manifest::{Class, Delivery},
     lease::Lease,
     model::clock::{Clock, UnixMs},
     net::http_client::Client,
@@ -231,11 +232,15 @@ fn origin(url: &str) -> Arc<str> {
     url[..end].into()
 }
 
-/// The delivery policy of the solution; the defaults if it is gone or cannot be read.
-fn policy(catalogue: &Catalogue, row: &OutboxRow) -> crate::contract::manifest::Delivery {
+/// The delivery policy of the solution. If it is gone or cannot be read, nobody has said that a request may be repeated:
+/// an operator is asked.
+fn policy(catalogue: &Catalogue, row: &OutboxRow) -> Delivery {
     let solution = catalogue.by_no(row.solution_no);
     let manifest = solution.and_then(|solution| solution.manifest.as_ref().ok());
-    manifest.map_or_else(Default::default, |manifest| manifest.delivery.clone())
+    manifest.map_or_else(
+        || Delivery { class: Class::Ask, ..Delivery::default() },
+        |manifest| manifest.delivery.clone(),
+    )
 }
 
 #[cfg(test)]

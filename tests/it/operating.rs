@@ -138,14 +138,17 @@ fn what_a_stop_in_order_interrupts_is_done_once() {
 }
 
 #[test]
-fn what_a_removed_solution_asked_for_still_goes_out() {
+fn a_solution_with_requests_under_way_is_not_removed() {
     let (node, receiver) = (TANDEM.node(), Receiver::closed());
     node.deploy(&Solution::lean());
     node.set("lean", "sink", &json!(receiver.url("/sink")));
     let id = node.accept("lean/in", "kept");
     node.wait_for_status(&id, "done");
-    node.tandem(&["solutions", "remove", "lean"]).expect(0);
+    let told = node.tandem(&["solutions", "remove", "lean"]).expect(1);
+    assert!(told.err.contains("1 requests of solution `lean` are not delivered yet"), "{told}");
+    assert!(told.err.contains("[still-undelivered]"), "{told}");
     receiver.open();
     node.wait_for_delivery(&id, 0, "delivered");
     assert_eq!(receiver.calls()[0].body, "kept");
+    node.tandem(&["solutions", "remove", "lean"]).expect(0);
 }

@@ -31,6 +31,7 @@ impl From<Refusal> for Problem {
             Refusal::UnknownRevision { .. } => (StatusCode::NOT_FOUND, "unknown-revision"),
             Refusal::NothingToRollBackTo(_) => (StatusCode::CONFLICT, "nothing-to-roll-back-to"),
             Refusal::StillQueued { .. } => (StatusCode::CONFLICT, "still-queued"),
+            Refusal::StillUndelivered { .. } => (StatusCode::CONFLICT, "still-undelivered"),
             Refusal::UnknownSetting { .. } => (StatusCode::NOT_FOUND, "unknown-setting"),
             Refusal::AlreadyFired => (StatusCode::CONFLICT, "already-fired"),
         };

@@ -86,6 +86,10 @@ pub enum Refusal {
         "{queued} messages of solution `{solution}` still wait; let them finish, or discard them, then remove it"
     )]
     StillQueued { solution: Name, queued: u64 },
+    #[error(
+        "{undelivered} requests of solution `{solution}` are not delivered yet, and its manifest says how; wait until they are delivered or dead letters (sooner with a version of fewer `[delivery] attempts`), then remove it"
+    )]
+    StillUndelivered { solution: Name, undelivered: u64 },
     #[error("no setting `{name}` is set for {scope}; `tandem settings list` shows what is set")]
     UnknownSetting { scope: String, name: Name },
     /// The tick is kept already: nothing to do.

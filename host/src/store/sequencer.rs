@@ -142,6 +142,11 @@ impl Sequencer<'_, '_> {
         self.memory.undelivered.count(solution, by);
     }
 
+    /// Effects of a solution that wait to be delivered; dead letters are none of them.
+    pub fn undelivered(&self, solution: SolutionNo) -> u64 {
+        self.memory.undelivered.get(solution)
+    }
+
     pub fn count_accepted(&mut self) {
         self.raised.accepted += 1;
     }

@@ -12,6 +12,7 @@ use super::{
         Refusal,
         accept::{Accept, Tick},
         dead_letter::{DiscardMessage, RetryMessage},
+        deliver::{Deliver, DeliverNext},
         deploy::{Deploy, Pause, Remove, Rollback},
         due::Due,
         setting::SetSetting,
@@ -20,7 +21,9 @@ use super::{
     frame::{Frame, Op},
     row::{
         Row,
+        delivery::DeliveryAttemptRow,
         life::{AttemptRow, LifeRow, OutcomeRow, StatusRow},
+        outbox::OutboxKey,
         ready::{ReadyRow, read_ready_key},
         setting::Scope,
         state::state_key,
@@ -28,7 +31,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    contract::handler::{Effects, Publication},
+    contract::handler::{Effects, Publication, Request},
     model::{
         clock::Clock,
         message::{Content, MessageId},
@@ -318,6 +321,48 @@ async fn the_queue_has_a_bound_that_survives_a_restart() {
     f.accept("").await.unwrap();
     let remove = f.store.submit(Remove { name: name("a") }).await;
     assert_eq!(Fixture::refusal(remove), Refusal::StillQueued { solution: name("a"), queued: 3 });
+}
+
+/// The class of its requests went with it, and they were repeated.
+#[tokio::test]
+async fn a_solution_with_requests_under_way_is_not_removed() {
+    let f = Fixture::new().await;
+    let id = f.accept("").await.unwrap();
+    let request = |url: &str| Request {
+        method: "POST".into(),
+        url: url.into(),
+        headers: Vec::new(),
+        body: Bytes::new(),
+        order: None,
+    };
+    let outbox = vec![request("http://a"), request("http://b")];
+    f.settle(Effects { outbox, ..Effects::default() }, Next::Done).await;
+    let remove = || f.store.submit(Remove { name: name("a") });
+    let still = |undelivered| Refusal::StillUndelivered { solution: name("a"), undelivered };
+    assert_eq!(Fixture::refusal(remove().await), still(2));
+    let keys: Vec<_> = f
+        .rows()
+        .into_keys()
+        .filter(|(table, _)| *table == Table::Outbox)
+        .map(|(_, key)| OutboxKey::from_bytes(&key).unwrap())
+        .collect();
+    let ended = |key, next| {
+        let attempt = DeliveryAttemptRow {
+            started_ms: 1,
+            duration_us: 2,
+            status: Some(200),
+            error: None,
+            answer: Vec::new().into(),
+        };
+        let (method, url) = ("POST".into(), "http://a".into());
+        f.store.submit(Deliver { key, id, solution_no: 1, method, url, attempt, next })
+    };
+    ended(keys[0], DeliverNext::Again { due_ms: u64::MAX }).await.unwrap();
+    ended(keys[1], DeliverNext::Delivered).await.unwrap();
+    assert_eq!(Fixture::refusal(remove().await), still(1));
+    // A dead letter waits for a person, who may want the solution gone first.
+    ended(keys[0], DeliverNext::Dead { reason: "no".into() }).await.unwrap();
+    remove().await.unwrap();
 }
 
 #[tokio::test]

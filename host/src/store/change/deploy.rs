@@ -192,6 +192,11 @@ impl Change for Remove {
         if queued > 0 {
             return Err(Refusal::StillQueued { solution: name, queued }.into());
         }
+        // How they are made, and whether they may be made again, is in the manifest.
+        let undelivered = seq.undelivered(row.no);
+        if undelivered > 0 {
+            return Err(Refusal::StillUndelivered { solution: name, undelivered }.into());
+        }
         let prefix = state_key(row.no, "");
         let mut keys = Vec::new();
         seq.scan(Table::State, &prefix, |key, _| {
