@@ -35,6 +35,8 @@ mod notices;
 mod quarantine;
 mod receive;
 mod speak;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use aside::Aside;
@@ -62,6 +64,8 @@ pub struct Own {
     pub hooks: String,
     /// Between two signs of life.
     pub interval: Duration,
+    /// After so long without any the link is given up.
+    pub silence: Duration,
     /// Bytes per second of what a standby lacks that is far behind; 0: no bound.
     pub copy_rate: u64,
 }
@@ -144,12 +148,21 @@ pub enum SessionError {
     Read(#[from] crate::store::ReadError),
     #[error("the journal cannot be read: {0}")]
     Journal(#[from] std::io::Error),
+    #[error("the quarantine cannot be used: {0}")]
+    Quarantine(std::io::Error),
 }
 
 impl SessionError {
     /// Whether the next link will end for the same reason, as far as can be told.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Foreign(_) | Self::NoRoom | Self::Refused(_) | Self::Unknown(_))
+        matches!(
+            self,
+            Self::Foreign(_)
+                | Self::NoRoom
+                | Self::Refused(_)
+                | Self::Unknown(_)
+                | Self::Quarantine(_)
+        )
     }
 }
 
@@ -223,8 +236,7 @@ impl Session {
         introduce: watch::Sender<Option<Hello>>,
         (want, hold): (watch::Sender<Option<SegmentKey>>, mpsc::Sender<Vec<Span>>),
     ) -> SessionError {
-        // Long enough that a standby decides first whether it takes over.
-        let silence = (self.own.interval * 20).max(Duration::from_secs(5));
+        let silence = self.own.silence;
         let mut hearing = receive::Hearing::new(self, receiver, say, introduce, (want, hold));
         let mut until = Instant::now() + silence;
         loop {

@@ -43,6 +43,8 @@ const HANDOVER: Duration = Duration::from_secs(10);
 const NOT_JOINED: &str = "this node has not joined its pair yet: run `tandem pair invite` on the main server, and `tandem pair join CODE` here";
 const NEW_BESIDE_ANOTHER: &str = "this main server's store is new, and another node has joined the pair: it waits for that one, which may have \
      everything; if that is gone for good, `tandem pair promote --allow-data-loss` begins anew here";
+/// Without a sign of life for less than this a link is not given up.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// Between two looks at what was set aside.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
 /// What waits to be told to whoever decides on roles.
@@ -261,14 +263,15 @@ impl Making<'_> {
         self.tasks.spawn("posture", |stop| tell_posture(view, posture_sender, stop));
         let pair = shared.map(|shared| shared.pair).unwrap_or_default();
         let (store, clock) = (self.stages.store.clone(), self.stages.clock.clone());
-        let quarantine = Quarantine::new(self.data_dir, store.clone(), clock.clone());
+        let min_free = self.config.min_free;
+        let quarantine = Quarantine::open(self.data_dir, store.clone(), clock.clone(), min_free);
         Ok(Session {
             own: own(&self.config, pair, self.rules.me, self.hooks),
             store,
             gate: self.gate.clone(),
             lease: self.lease.clone(),
             posture,
-            quarantine: Arc::new(quarantine),
+            quarantine: Arc::new(quarantine.map_err(failed)?),
             notices: Arc::default(),
             heard,
             seen: Arc::new(watch::Sender::new(None)),
@@ -375,6 +378,8 @@ fn own(config: &config::Pair, pair: PairId, store: StoreId, hooks: SocketAddr) -
         is_main: config.main,
         hooks: config.advertise.clone().unwrap_or_else(|| format!(":{}", hooks.port())),
         interval: config.interval,
+        // Long enough that a standby decides first whether it takes over.
+        silence: (config.interval * 20).max(SILENCE_MIN),
         copy_rate: config.copy_rate,
     }
 }

@@ -5,20 +5,22 @@
 //!               messages        messages from outside, as they were accepted
 //!               frame           the frame they were in, if it was only one
 //!               store.redb …    this node's store as it was, if the nodes were apart for longer
+//! quarantine/ID.unfinished/     the same while it is being written, and after a crash until the next start
 //! ```
 //!
-//! Nothing in it goes away without an operator's word.
+//! Nothing in it that is finished goes away without an operator's word.
 
 use std::{
     collections::BTreeMap,
     error::Error,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
 use super::recover;
 
@@ -30,6 +32,7 @@ use crate::{
     },
     store::{
         Store,
+        records::Wanted,
         recover::{self as recovered, Apart, Fate, Recovered},
     },
 };
@@ -39,6 +42,8 @@ const REPORT: &str = "report.json";
 const MESSAGES: &str = "messages";
 const FRAME: &str = "frame";
 const STORE: [&str; 2] = ["store.redb", "store.journal"];
+/// How the name of a folder ends that is being filled.
+const UNFINISHED: &str = "unfinished";
 
 /// What is set aside when another node's rows take the place of this one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,26 +82,33 @@ pub struct Quarantine {
     dir: PathBuf,
     store: Store,
     clock: Clock,
+    /// Bytes that a copy of the store leaves free on the disk.
+    min_free: u64,
+    /// Whoever sets the store aside has it, to the end: also if its link has broken meanwhile.
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Not settled, oldest first. None: not looked yet.
     pending: Mutex<Option<Vec<String>>>,
 }
 
 impl Quarantine {
-    pub fn new(data_dir: &Path, store: Store, clock: Clock) -> Self {
-        Self { dir: data_dir.join(FOLDER), store, clock, pending: Mutex::new(None) }
+    /// What a crash left unfinished goes: nothing was given up for it.
+    pub fn open(data_dir: &Path, store: Store, clock: Clock, min_free: u64) -> io::Result<Self> {
+        let dir = data_dir.join(FOLDER);
+        for folder in folders(&dir)? {
+            if is_unfinished(&folder) {
+                fs::remove_dir_all(&folder)?;
+            }
+        }
+        Ok(Self { dir, store, clock, min_free, turn: Arc::default(), pending: Mutex::new(None) })
     }
 
     /// Everything there is, oldest first.
     pub fn list(&self) -> io::Result<Vec<Report>> {
         let mut reports = Vec::new();
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(reports),
-            entries => entries?,
-        };
-        for entry in entries {
-            let file = entry?.path().join(REPORT);
-            // One without a report was not finished, and nothing was given up for it.
-            if let Ok(bytes) = fs::read(&file) {
+        for folder in folders(&self.dir)? {
+            if !is_unfinished(&folder)
+                && let Ok(bytes) = fs::read(folder.join(REPORT))
+            {
                 reports.push(serde_json::from_slice(&bytes)?);
             }
         }
@@ -115,12 +127,7 @@ impl Quarantine {
         let now_ms = self.clock.now_ms();
         let id = uuid::Builder::from_unix_timestamp_millis(now_ms, &machine::random());
         let id = id.as_uuid().simple().to_string();
-        let folder = self.dir.join(&id);
-        fs::create_dir_all(&folder)?;
-        more(&folder)?;
         let messages = &apart.messages;
-        let packed = apart.pack().map_err(io::Error::other)?;
-        write(&folder.join(MESSAGES), &packed)?;
         let by_solution = recovered::by_solution(messages).into_iter();
         let report = Report {
             id: id.clone(),
@@ -133,9 +140,21 @@ impl Quarantine {
             settled: apart.is_empty(),
             fates: BTreeMap::new(),
         };
-        self.report(&report)?;
-        for folder in [&folder, &self.dir] {
-            fs::File::open(folder)?.sync_all()?;
+        let unfinished = self.dir.join(&id).with_extension(UNFINISHED);
+        let fill = || {
+            fs::create_dir_all(&unfinished)?;
+            more(&unfinished)?;
+            write(&unfinished.join(MESSAGES), &apart.pack().map_err(io::Error::other)?)?;
+            write(&unfinished.join(REPORT), &serde_json::to_vec_pretty(&report)?)?;
+            fs::File::open(&unfinished)?.sync_all()?;
+            fs::rename(&unfinished, self.dir.join(&id))?;
+            let above = self.dir.parent().unwrap_or(Path::new("."));
+            [&self.dir, above].into_iter().try_for_each(|folder| fs::File::open(folder)?.sync_all())
+        };
+        if let Err(error) = fill() {
+            // It may be the room on the disk that was too little.
+            fs::remove_dir_all(&unfinished).ok();
+            return Err(error);
         }
         self.look_again();
         tracing::warn!(
@@ -162,18 +181,32 @@ impl Quarantine {
         self.keep(why, common, &apart, |folder| write(&folder.join(FRAME), frame))
     }
 
-    /// Of the store, which is about to be replaced; after frame `common` the other node has nothing of it. Blocks.
-    pub(super) fn take(&self, extent: Extent, common: u64) -> io::Result<()> {
-        match extent {
-            Extent::Store => self.take_store(common),
-            Extent::Messages => self.take_accepted(common),
-        }
+    /// Of the store, which is about to be replaced; after frame `common` the other node has nothing of it.
+    ///
+    /// May be dropped while it waits; what has begun goes on, and whoever comes then waits for it and finds what it took.
+    pub(super) async fn take(self: Arc<Self>, extent: Extent, common: u64) -> io::Result<()> {
+        let turn = self.turn().await;
+        machine::blocking(move || {
+            let _turn = turn;
+            match extent {
+                Extent::Store => self.take_store(common),
+                Extent::Messages => self.take_accepted(common),
+            }
+        })
+        .await
+    }
+
+    /// Until it is dropped, nobody else sets the store aside.
+    pub(super) async fn turn(&self) -> OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
     }
 
     fn take_accepted(&self, common: u64) -> io::Result<()> {
         let parted = self.store.parted().map_err(io::Error::other)?;
         let common = parted.unwrap_or(0).max(common);
-        let apart = self.store.accepted_after(common).map_err(io::Error::other)?;
+        // What was not handled is in no segment.
+        let wanted = Wanted { unfinished: true, ..Wanted::default() };
+        let apart = self.store.accepted_after(common, &wanted).map_err(io::Error::other)?;
         let packed = apart.pack().map_err(io::Error::other)?;
         for report in self.list()? {
             if self.packed(&report.id)? == packed {
@@ -192,9 +225,11 @@ impl Quarantine {
             // The link broke before the other's rows were here.
             return Ok(());
         }
-        let apart = self.store.accepted_after(common).map_err(io::Error::other)?;
+        self.has_room()?;
+        let apart = self.store.accepted_after(common, &Wanted::default());
+        let apart = apart.map_err(io::Error::other)?;
         let why = "both nodes were primary while they did not hear of each other; the other's rows hold now";
-        let from = self.store.path().parent().unwrap_or(Path::new("."));
+        let from = self.store_folder();
         self.keep(why, common, &apart, |folder| {
             for name in STORE {
                 machine::copy(&from.join(name), &folder.join(name))?;
@@ -202,6 +237,29 @@ impl Quarantine {
             }
             Ok(())
         })
+    }
+
+    fn store_folder(&self) -> &Path {
+        self.store.path().parent().unwrap_or(Path::new("."))
+    }
+
+    /// Whether the store can be copied.
+    fn has_room(&self) -> io::Result<()> {
+        let Some(free) = self.store.disk_free_bytes() else { return Ok(()) };
+        let size = |name| fs::metadata(self.store_folder().join(name)).map_or(0, |file| file.len());
+        let needs: u64 = STORE.map(size).into_iter().sum();
+        if free.saturating_sub(needs) >= self.min_free {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let why = format!(
+            "a copy of the store needs about {} MiB, and {} MiB of the {} MiB that the disk has free are to stay so \
+             (`min_free` in [pair]); make room",
+            mib(needs),
+            mib(self.min_free),
+            mib(free)
+        );
+        Err(io::Error::new(io::ErrorKind::StorageFull, why))
     }
 
     /// Whose messages the primary is to be brought next.
@@ -279,6 +337,18 @@ impl Quarantine {
         }
         Ok(())
     }
+}
+
+/// What lies in the folder; it need not be there.
+fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
+fn is_unfinished(folder: &Path) -> bool {
+    folder.extension().is_some_and(|ending| ending == UNFINISHED)
 }
 
 /// Replaced whole, and on disk when this returns.

@@ -1,5 +1,7 @@
 //! What a node hears on a link, and what it does with frames and rows.
 
+use std::io;
+
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
@@ -47,6 +49,8 @@ pub(super) struct Hearing {
     rows_of: Option<(u64, bool)>,
     /// Where the journal ended when the primary's last rows or frames on this link were in it: up to there it is its past.
     agreed: Option<(Position, Chain)>,
+    /// One task at most: what is here, before rows take its place. Signs of life are heard meanwhile.
+    setting_aside: JoinSet<io::Result<()>>,
     /// Came while frames were gathered.
     put_back: Option<(u8, Bytes)>,
     /// The other's messages on their way in: that takes what is heard meanwhile.
@@ -71,6 +75,7 @@ impl Hearing {
             install: None,
             rows_of: None,
             agreed: None,
+            setting_aside: JoinSet::new(),
             put_back: None,
             recovering: JoinSet::new(),
         }
@@ -88,6 +93,12 @@ impl Hearing {
                         let fates = fates.into_iter().map(Fate::number).collect();
                         self.say.send(Said::Recovered { name, fates }).await.ok();
                     }
+                    return Ok(());
+                }
+                Some(set_aside) = self.setting_aside.join_next() => {
+                    let set_aside = set_aside.unwrap_or_else(|error| Err(error.into()));
+                    set_aside.map_err(SessionError::Quarantine)?;
+                    self.begin_after_setting_aside();
                     return Ok(());
                 }
                 message = self.receiver.next() => message?.ok_or(SessionError::Closed)?,
@@ -123,7 +134,7 @@ impl Hearing {
             Said::Cut { .. } => {
                 // Set aside first: whatever happens then, it is somewhere.
                 if let Some(frame) = self.session.store.unshown()? {
-                    self.session.quarantine.take_frame(&frame)?;
+                    self.session.quarantine.take_frame(&frame).map_err(SessionError::Quarantine)?;
                     self.session.store.cut_last().await?;
                 }
                 // Introduces itself again, by where the journal ends now.
@@ -131,7 +142,7 @@ impl Hearing {
                 self.say.send(again).await.ok();
             }
             Said::Rows { epoch, diverged, common } => {
-                self.await_rows(epoch, diverged, common).await?;
+                self.await_rows(epoch, diverged, common);
             }
             Said::Holds { spans } => {
                 self.held.send(wire::read_holds(&spans)?).await.ok();
@@ -142,7 +153,8 @@ impl Hearing {
             }
             Said::Recovered { name, fates } => {
                 let fates: Vec<_> = fates.into_iter().filter_map(Fate::of_number).collect();
-                self.session.quarantine.settle(&name, &fates)?;
+                let settled = self.session.quarantine.settle(&name, &fates);
+                settled.map_err(SessionError::Quarantine)?;
             }
             Said::Refused(why) => {
                 let notice =
@@ -177,7 +189,10 @@ impl Hearing {
     async fn follow(&self, beat: &Beat) -> Result<(), SessionError> {
         let posture = *self.session.posture.borrow();
         let leads = beat.standing.role == Role::Primary;
-        if !leads || posture.standing.role != Role::Standby || self.install.is_some() {
+        if !leads || posture.standing.role != Role::Standby {
+            return Ok(());
+        }
+        if self.install.is_some() || !self.setting_aside.is_empty() {
             return Ok(());
         }
         if beat.standing.epoch < posture.standing.epoch {

@@ -162,9 +162,9 @@ impl Session {
         sender: &mut LinkSender,
         brought: &mut Option<String>,
     ) -> Result<(), SessionError> {
-        let pending = self.quarantine.pending()?;
+        let pending = self.quarantine.pending().map_err(SessionError::Quarantine)?;
         if let Some(name) = pending.filter(|name| brought.as_ref() != Some(name)) {
-            let messages = self.quarantine.packed(&name)?;
+            let messages = self.quarantine.packed(&name).map_err(SessionError::Quarantine)?;
             wire::recovered(sender, &name, &messages).await?;
             *brought = Some(name);
         }

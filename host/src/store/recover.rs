@@ -197,12 +197,12 @@ fn from_outside(
 }
 
 impl Store {
-    /// Messages from outside that were accepted in frames after `seq`, wherever they are now, and all effects that were
-    /// made and are not in the archive. Blocks.
-    pub fn accepted_after(&self, seq: u64) -> Result<Apart, ReadError> {
+    /// Messages from outside that were accepted in frames after `seq`, those of them that are `wanted`, and all effects
+    /// that were made and are not in the archive. Blocks.
+    pub fn accepted_after(&self, seq: u64, wanted: &Wanted<'_>) -> Result<Apart, ReadError> {
         let snapshot = self.read()?;
         let mut messages = Vec::new();
-        for record in snapshot.records(&Wanted::default())? {
+        for record in snapshot.records(wanted)? {
             let record = record?;
             if record.message.position.seq > seq {
                 messages.push((record.id, record.message));

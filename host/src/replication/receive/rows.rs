@@ -7,7 +7,6 @@ use tokio::{
 
 use super::{Hearing, made_later};
 use crate::{
-    machine,
     replication::{SessionError, quarantine::Extent, wire},
     store::replicate::{Installing, OrderError, Span},
 };
@@ -24,16 +23,11 @@ pub(super) struct Install {
 
 impl Hearing {
     /// The primary says that rows will come; `common`: the last frame that this node has in common with it.
-    pub(super) async fn await_rows(
-        &mut self,
-        epoch: u64,
-        diverged: bool,
-        common: u64,
-    ) -> Result<(), SessionError> {
+    pub(super) fn await_rows(&mut self, epoch: u64, diverged: bool, common: u64) {
         // Asked for twice: if all that is here came from the primary, nothing is to be set aside or taken back.
         let diverged = diverged && self.agreed != Some(self.session.store.journal_head());
         // Of another moment than those that may have begun to come.
-        self.install = None;
+        (self.install, self.setting_aside) = (None, JoinSet::new());
         self.rows_of = Some((epoch, diverged));
         tracing::info!(
             diverged,
@@ -43,14 +37,19 @@ impl Hearing {
             let quarantine = self.session.quarantine.clone();
             let accepted = self.session.posture.borrow().accepted;
             let extent = if accepted { Extent::Messages } else { Extent::Store };
-            machine::blocking(move || quarantine.take(extent, common)).await?;
+            self.setting_aside.spawn(quarantine.take(extent, common));
+        } else {
+            self.install = Some(self.begin_install());
         }
-        self.install = Some(self.begin_install());
-        Ok(())
+    }
+
+    /// What was here is in the quarantine: the rows may come, if they still are to.
+    pub(super) fn begin_after_setting_aside(&mut self) {
+        self.install = self.rows_of.map(|_| self.begin_install());
     }
 
     /// Lets rows come into the store, and says what is there already.
-    pub(super) fn begin_install(&self) -> Install {
+    fn begin_install(&self) -> Install {
         let (rows, parts) = mpsc::channel(AHEAD);
         let (tell, told) = oneshot::channel::<Vec<Span>>();
         let (store, say) = (self.session.store.clone(), self.say.clone());
