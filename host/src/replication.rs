@@ -24,12 +24,14 @@ use crate::{
     net::link::{Link, LinkError, LinkReceiver, LinkSender},
     store::{
         Store, frame,
+        recover::Fate,
         replicate::{OrderError, Span},
         row::segment::SegmentKey,
     },
 };
 
 mod aside;
+mod bring;
 mod feed;
 mod notices;
 mod quarantine;
@@ -98,6 +100,23 @@ pub struct Session {
     pub aside: Aside,
     /// Where the link comes from.
     pub from: Option<IpAddr>,
+}
+
+/// What is heard that decides what is said: to whom it is told.
+struct Tell {
+    /// The segment that the other lacks.
+    wanted: watch::Sender<Option<SegmentKey>>,
+    /// What the other has, before rows go there.
+    held: mpsc::Sender<Vec<Span>>,
+    /// What became of messages that the other was brought, by the name that they were given.
+    answer: mpsc::Sender<(String, Vec<Fate>)>,
+}
+
+/// … and who is told.
+struct Told {
+    wanted: watch::Receiver<Option<SegmentKey>>,
+    held: mpsc::Receiver<Vec<Span>>,
+    answers: mpsc::Receiver<(String, Vec<Fate>)>,
 }
 
 /// The other node, as it introduced itself.
@@ -190,8 +209,11 @@ impl Session {
         let (introduce, introduced) = watch::channel(None);
         let (want, wanted) = watch::channel(None);
         let (hold, held) = mpsc::channel(1);
-        let speaking = self.clone().speak(sender, said, introduced, (wanted, held));
-        let receiving = self.receive(receiver, say, introduce, (want, hold));
+        let (answer, answers) = mpsc::channel(WAITING);
+        let told = Told { wanted, held, answers };
+        let speaking = self.clone().speak(sender, said, introduced, told);
+        let tell = Tell { wanted: want, held: hold, answer };
+        let receiving = self.receive(receiver, say, introduce, tell);
         tokio::select! {
             biased;
             error = speaking => error,
@@ -234,10 +256,10 @@ impl Session {
         receiver: LinkReceiver,
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
-        (want, hold): (watch::Sender<Option<SegmentKey>>, mpsc::Sender<Vec<Span>>),
+        tell: Tell,
     ) -> SessionError {
         let silence = self.own.silence;
-        let mut hearing = receive::Hearing::new(self, receiver, say, introduce, (want, hold));
+        let mut hearing = receive::Hearing::new(self, receiver, say, introduce, tell);
         let mut until = Instant::now() + silence;
         loop {
             match tokio::time::timeout_at(until, hearing.hear()).await {

@@ -263,7 +263,7 @@ impl Quarantine {
     }
 
     /// Whose messages the primary is to be brought next.
-    pub fn pending(&self) -> io::Result<Option<String>> {
+    pub(super) fn pending(&self) -> io::Result<Option<String>> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.is_none() {
             let open = self.list()?.into_iter().filter(|report| !report.settled);
@@ -277,8 +277,13 @@ impl Quarantine {
         Ok(fs::read(self.dir.join(id).join(MESSAGES))?.into())
     }
 
+    /// The same, as the primary is brought them. Blocks.
+    pub(super) fn pieces(&self, id: &str) -> io::Result<Vec<Apart>> {
+        Ok(Apart::unpack(&self.packed(id)?).map_err(io::Error::other)?.pieces())
+    }
+
     /// The primary has them.
-    pub fn settle(&self, id: &str, fates: &[Fate]) -> io::Result<()> {
+    pub(super) fn settle(&self, id: &str, fates: &[Fate]) -> io::Result<()> {
         let Some(mut report) = self.get(id)? else { return Ok(()) };
         report.settled = true;
         report.fates.clear();

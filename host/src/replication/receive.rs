@@ -8,7 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{About, Session, SessionError, wire};
+use super::{About, Session, SessionError, Tell, wire};
 use crate::{
     machine,
     model::{
@@ -24,7 +24,6 @@ use crate::{
         change::recover::Recover,
         content::Content,
         recover::{Apart, Fate},
-        replicate::Span,
         row::segment::SegmentKey,
     },
 };
@@ -40,10 +39,7 @@ pub(super) struct Hearing {
     receiver: LinkReceiver,
     say: mpsc::Sender<Said>,
     introduce: watch::Sender<Option<Hello>>,
-    /// The segment that the other lacks.
-    wanted: watch::Sender<Option<SegmentKey>>,
-    /// What the other has, before rows go there.
-    held: mpsc::Sender<Vec<Span>>,
+    tell: Tell,
     install: Option<Install>,
     /// The epoch of the primary whose rows come, and whether they are to replace what is no past of theirs.
     rows_of: Option<(u64, bool)>,
@@ -63,15 +59,14 @@ impl Hearing {
         receiver: LinkReceiver,
         say: mpsc::Sender<Said>,
         introduce: watch::Sender<Option<Hello>>,
-        (wanted, held): (watch::Sender<Option<SegmentKey>>, mpsc::Sender<Vec<Span>>),
+        tell: Tell,
     ) -> Self {
         Self {
             session,
             receiver,
             say,
             introduce,
-            wanted,
-            held,
+            tell,
             install: None,
             rows_of: None,
             agreed: None,
@@ -145,16 +140,15 @@ impl Hearing {
                 self.await_rows(epoch, diverged, common);
             }
             Said::Holds { spans } => {
-                self.held.send(wire::read_holds(&spans)?).await.ok();
+                self.tell.held.send(wire::read_holds(&spans)?).await.ok();
             }
             Said::Lacks { segment } => {
                 let wanted = SegmentKey::from_bytes(&segment);
-                self.wanted.send_replace(wanted);
+                self.tell.wanted.send_replace(wanted);
             }
             Said::Recovered { name, fates } => {
                 let fates: Vec<_> = fates.into_iter().filter_map(Fate::of_number).collect();
-                let settled = self.session.quarantine.settle(&name, &fates);
-                settled.map_err(SessionError::Quarantine)?;
+                self.tell.answer.send((name, fates)).await.ok();
             }
             Said::Refused(why) => {
                 let notice =
@@ -177,11 +171,11 @@ impl Hearing {
 
     async fn hear_beat(&self, beat: Beat) -> Result<(), SessionError> {
         self.session.lease.hear(beat.number, beat.answers);
-        self.tell(Heard::Beat(beat)).await;
+        self.report(Heard::Beat(beat)).await;
         self.follow(&beat).await
     }
 
-    async fn tell(&self, heard: Heard) {
+    async fn report(&self, heard: Heard) {
         self.session.heard.send(heard).await.ok();
     }
 
@@ -274,11 +268,21 @@ fn made_later(epoch: u64) -> SessionError {
     ))
 }
 
+type RecoverError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Takes messages in that the other node had accepted, each once, and says what became of them; and what it had made.
-pub async fn recover(
+pub async fn recover(store: &Store, apart: Apart) -> Result<Vec<Fate>, RecoverError> {
+    let mut fates = Vec::new();
+    for piece in apart.pieces() {
+        fates.extend(recover_piece(store, piece).await?);
+    }
+    Ok(fates)
+}
+
+async fn recover_piece(
     store: &Store,
     Apart { messages, made }: Apart,
-) -> Result<Vec<Fate>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Vec<Fate>, RecoverError> {
     let reader = store.clone();
     let (messages, unknown) = machine::blocking(move || {
         let unknown = reader.unknown_of(&messages);

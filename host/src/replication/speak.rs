@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{About, LOOK, Session, SessionError, feed, wire};
+use super::{About, LOOK, Session, SessionError, Told, bring::Bringing, feed, wire};
 use crate::{
     machine,
     model::pair::{
@@ -15,10 +15,7 @@ use crate::{
         talk::{Hello, Said, Standing},
     },
     net::link::LinkSender,
-    store::{
-        replicate::{Installing, Span},
-        row::segment::SegmentKey,
-    },
+    store::{replicate::Installing, row::segment::SegmentKey},
 };
 
 /// How long after its last frame a primary says that it shows.
@@ -36,16 +33,16 @@ impl Session {
     pub(super) async fn speak(
         self,
         mut sender: LinkSender,
-        mut answers: mpsc::Receiver<Said>,
+        mut to_say: mpsc::Receiver<Said>,
         mut introduced: watch::Receiver<Option<Hello>>,
-        (mut wanted, mut held): (watch::Receiver<Option<SegmentKey>>, mpsc::Receiver<Vec<Span>>),
+        told: Told,
     ) -> SessionError {
         let mut posture = self.posture.clone();
         let mut beats = tokio::time::interval(self.own.interval);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = None;
-        // Recovered messages that were brought and not answered yet.
-        let mut brought = None;
+        let mut told_last = None;
+        let Told { mut wanted, mut held, answers } = told;
+        let mut bringing = Bringing::new(answers);
         // When the archive was looked through last.
         let mut looked = None;
         let mut feed = feed::Feed::None;
@@ -57,10 +54,11 @@ impl Session {
         loop {
             let standing = posture.borrow_and_update().standing;
             let outcome = async {
-                let before = told.replace(standing);
+                let before = told_last.replace(standing);
                 let is_same =
                     |then: Standing| (then.role, then.epoch) == (standing.role, standing.epoch);
                 if !before.is_some_and(is_same) {
+                    bringing.forget();
                     wire::say(&mut sender, &Said::Hello(Box::new(self.hello()))).await?;
                     feed = self.plan(standing, &introduced, &mut sender).await?;
                 } else if before != Some(standing) {
@@ -70,7 +68,7 @@ impl Session {
                 sender.flush().await?;
                 tokio::select! {
                     biased;
-                    Some(said) = answers.recv() => {
+                    Some(said) = to_say.recv() => {
                         let again = matches!(said, Said::Hello(_));
                         let said = if again { Said::Hello(Box::new(self.hello())) } else { said };
                         wire::say(&mut sender, &said).await?;
@@ -87,14 +85,19 @@ impl Session {
                         }
                     }
                     Ok(()) = introduced.changed() => {
+                        bringing.forget();
                         feed = self.plan(standing, &introduced, &mut sender).await?;
                     }
                     _ = beats.tick() => {
                         self.say_beat(&mut sender).await?;
                         if standing.role == Role::Standby && is_led(&introduced) {
-                            self.bring(&mut sender, &mut brought).await?;
+                            bringing.begin(&self.quarantine).map_err(SessionError::Quarantine)?;
                             self.ask_for_segment(&mut sender, &mut looked).await?;
                         }
+                    }
+                    piece = bringing.next(&self.quarantine) => {
+                        let (name, messages) = piece.map_err(SessionError::Quarantine)?;
+                        wire::recovered(&mut sender, &name, &messages).await?;
                     }
                     said = aside.next() => wire::say(&mut sender, &said).await?,
                     () = until(quiet) => quiet = self.say_that_it_shows(&mut sender).await?,
@@ -154,21 +157,6 @@ impl Session {
                 wire::say(sender, &Said::Rows { epoch, diverged: false, common: 0 }).await
             }
         }
-    }
-
-    /// Brings the primary what this node had accepted and that one may not have.
-    async fn bring(
-        &self,
-        sender: &mut LinkSender,
-        brought: &mut Option<String>,
-    ) -> Result<(), SessionError> {
-        let pending = self.quarantine.pending().map_err(SessionError::Quarantine)?;
-        if let Some(name) = pending.filter(|name| brought.as_ref() != Some(name)) {
-            let messages = self.quarantine.packed(&name).map_err(SessionError::Quarantine)?;
-            wire::recovered(sender, &name, &messages).await?;
-            *brought = Some(name);
-        }
-        Ok(())
     }
 
     /// The file that the other lacks, if it is here; says how many bytes that is.

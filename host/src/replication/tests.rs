@@ -21,6 +21,8 @@ use crate::{
     store::{
         self,
         change::{accept::Accept, deploy::Deploy, epoch::BeginEpoch},
+        row::{Row, ready::ReadyRow},
+        table::Table,
         tests::{config, name},
     },
 };
@@ -108,13 +110,13 @@ impl Node {
         self.stands(Role::Standby, epoch);
     }
 
-    async fn accept(&self, body: &'static str) -> MessageId {
+    async fn accept(&self, body: impl Into<Bytes>) -> MessageId {
         let content = Content {
             source: name("in"),
             headers: Vec::new(),
             content_type: None,
             key: None,
-            body: Bytes::from_static(body.as_bytes()),
+            body: body.into(),
         };
         let accept = Accept { solution: name("a"), content };
         self.session.store.submit(accept).await.unwrap().answer
@@ -122,6 +124,23 @@ impl Node {
 
     fn has(&self, id: MessageId) -> bool {
         self.session.store.read().unwrap().record(id).unwrap().is_some()
+    }
+
+    /// Messages that wait to be handled, in order.
+    fn queue(&self) -> Vec<MessageId> {
+        let mut queue = Vec::new();
+        let ready = self.session.store.read().unwrap().table(Table::Ready).unwrap();
+        let take = |_: &[u8], row: &[u8]| {
+            queue.push(ReadyRow::decode(row)?.id());
+            Ok(true)
+        };
+        ready.scan(&[], take).unwrap();
+        queue
+    }
+
+    fn is_settled(&self) -> bool {
+        let reports = self.reports();
+        !reports.is_empty() && reports.iter().all(|report| report.settled)
     }
 
     fn reports(&self) -> Vec<Report> {
@@ -181,7 +200,7 @@ async fn what_takes_long_to_set_aside_does_not_end_the_link() {
     assert_eq!(other.reports(), []);
     drop(turn);
     until("the message is on both", || main.has(id) && other.has(id)).await;
-    until("it is settled", || other.reports().iter().all(|report| report.settled)).await;
+    until("it is settled", || other.is_settled()).await;
     assert_eq!(other.folders().len(), 1, "one copy");
     assert!(talk.try_join_next().is_none(), "one link");
 }
@@ -224,4 +243,24 @@ async fn what_was_not_set_aside_to_the_end_does_not_stay() {
     fs::rename(&no_file, &moved).unwrap();
     open(0).take(Extent::Store, 0).await.unwrap_err();
     assert!(other.folders().is_empty(), "nothing is left of either");
+}
+
+/// More than one change, or one message of the link, should hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn much_that_was_accepted_apart_comes_in_pieces_and_in_order() {
+    let (main, other) = (Node::new(true), Node::new(false));
+    other.lead(2).await;
+    let mut ids = Vec::new();
+    for letter in b'a'..=b'e' {
+        ids.push(other.accept(vec![letter; 3 << 19]).await);
+    }
+    main.lead(3).await;
+    other.follow(3).await;
+    let mut talk = link(&main, &other).await;
+    until("it is settled", || other.is_settled()).await;
+    let Report { id, fates, .. } = &other.reports()[0];
+    assert_eq!(other.session.quarantine.pieces(id).unwrap().len(), 3);
+    assert_eq!(*fates, [("taken".to_owned(), 5)].into());
+    assert_eq!(main.queue(), ids);
+    assert!(talk.try_join_next().is_none());
 }

@@ -128,7 +128,7 @@ pub fn read_holds(spans: &[u8]) -> Result<Vec<Span>, SessionError> {
 pub async fn recovered(
     sender: &mut LinkSender,
     name: &str,
-    messages: &Bytes,
+    messages: &[u8],
 ) -> Result<(), SessionError> {
     let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
     let name = &name.as_bytes()[..usize::from(length)];

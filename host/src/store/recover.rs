@@ -27,6 +27,11 @@ use crate::model::{
     pair::StoreId,
 };
 
+/// What a piece of it holds at most, in bytes …
+const PIECE_BYTES: usize = 4 << 20;
+/// … and in messages and effects; but for a message that is more by itself.
+const PIECE_COUNT: usize = 8192;
+
 /// A message from outside as it was accepted, and under which key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
@@ -116,6 +121,45 @@ impl Apart {
     fn add(&mut self, more: Self) {
         self.messages.extend(more.messages);
         self.made.extend(more.made);
+    }
+
+    /// Cuts it up: each piece goes over a link, and into a store, as one. They may be taken in one after the other, with
+    /// a crash between any two, and again from the first one on.
+    ///
+    /// An effect is in one piece with its message: as soon as that is there, it may be made.
+    pub fn pieces(self) -> Vec<Self> {
+        let mut made = BTreeMap::<_, Vec<_>>::new();
+        for effect in self.made {
+            made.entry(effect.id).or_default().push(effect);
+        }
+        let messages = self.messages.into_iter().map(|recovered| Self {
+            made: made.remove(&recovered.id).unwrap_or_default(),
+            messages: vec![recovered],
+        });
+        let messages: Vec<_> = messages.collect();
+        // Of messages that both nodes have.
+        let others = made.into_values().map(|made| Self { messages: Vec::new(), made });
+        let mut pieces = Vec::<Self>::new();
+        let (mut bytes, mut count) = (0, 0);
+        for part in others.chain(messages) {
+            let (more_bytes, more) = part.size();
+            (bytes, count) = (bytes + more_bytes, count + more);
+            match pieces.last_mut() {
+                Some(piece) if bytes <= PIECE_BYTES && count <= PIECE_COUNT => piece.add(part),
+                _ => {
+                    (bytes, count) = (more_bytes, more);
+                    pieces.push(part);
+                }
+            }
+        }
+        pieces
+    }
+
+    /// In bytes, about, and how many messages and effects.
+    fn size(&self) -> (usize, usize) {
+        let messages = self.messages.iter().map(|recovered| recovered.message.encode().len());
+        let made = self.made.iter().map(|made| made.row.encode().len());
+        (messages.chain(made).sum(), self.messages.len() + self.made.len())
     }
 
     pub fn pack(&self) -> Result<Vec<u8>, PackError> {
@@ -208,6 +252,8 @@ impl Store {
                 messages.push((record.id, record.message));
             }
         }
+        // Records come by their ids, the newest first; they are taken in again as they were accepted.
+        messages.sort_by_key(|(id, message)| (message.position, *id));
         let mut keys = BTreeMap::new();
         snapshot.table(Table::Dedupe)?.scan(&[], |key, value| {
             note_key(&mut keys, key, value);

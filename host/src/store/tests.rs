@@ -42,6 +42,7 @@ use crate::{
 
 mod intake;
 mod records;
+mod recover;
 mod replicate;
 
 const MANIFEST: &str = r#"

@@ -25,7 +25,7 @@ impl Hearing {
             "the other node introduced itself"
         );
         self.session.store.agree_on_frames(hello.frames);
-        self.tell(Heard::Hello(hello.clone())).await;
+        self.report(Heard::Hello(hello.clone())).await;
         let Session { seen, from, .. } = &self.session;
         seen.send_replace(Some(Seen { hello: (*hello).clone(), from: *from }));
         self.introduce.send_replace(Some(*hello));
