@@ -55,6 +55,11 @@ pub enum NodeError {
         "the store failed and is closed: {0}; the node stops, so that nothing is accepted that cannot be kept"
     )]
     StoreFailed(String),
+    /// What that task did is done by nobody now.
+    #[error(
+        "the task {0:?} panicked, which is a fault in this program, and standard error says where; the node stops, so that it is started again"
+    )]
+    TaskPanicked(&'static str),
     /// The other node takes over, as from one that died.
     #[error(
         "who is primary cannot be decided here any more, for the reason above; the node stops, so that it is started again when that is gone"
@@ -124,7 +129,14 @@ impl Node {
             body_timeout: config.ingress.body_timeout,
         };
         let webhooks = Webhooks::new(&webhooks, store.clone(), clock.clone());
-        let stages = Stages::new(config, store.clone(), engine.clone(), client, clock.clone());
+        let stages = Stages::new(
+            config,
+            store.clone(),
+            engine.clone(),
+            client,
+            clock.clone(),
+            tasks.panics(),
+        );
         let (dispatch, dispatches) = watch::channel(None);
         let mut term = None;
         let mut pair = None;
@@ -181,12 +193,14 @@ impl Node {
         self.address
     }
 
-    /// Runs until `stop` turns true or the store fails, then stops in order.
+    /// Runs until `stop` turns true, the store fails, or a task panics, then stops in order.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), NodeError> {
+        let panics = self.tasks.panics();
         let outcome = tokio::select! {
             biased;
             _ = stop.wait_for(|&stop| stop) => Ok(()),
             why = self.store.failed() => Err(NodeError::StoreFailed(why)),
+            task = panics.first() => Err(NodeError::TaskPanicked(task)),
             () = self.undecided() => Err(NodeError::Undecided),
         };
         tracing::info!("stopping: what has begun is finished first");

@@ -162,7 +162,7 @@ impl Store {
         &self.0.counters
     }
 
-    /// Resolves, with the reason, when the store has closed because it could not write.
+    /// Resolves, with the reason, when the store has closed because it could not write or its writer panicked.
     pub async fn failed(&self) -> String {
         self.0.writer.failed().await
     }

@@ -18,7 +18,7 @@ use crate::{
     net::http_client::Client,
     runtime::Engine,
     store::{Store, catalogue::Solution, table::Table},
-    tasks::Tasks,
+    tasks::{Panics, Tasks},
     upkeep,
 };
 
@@ -37,6 +37,7 @@ pub(super) struct Stages {
     pub engine: Engine,
     pub client: Client,
     pub clock: Clock,
+    pub panics: Panics,
     /// In a pair.
     pub lease: Option<Arc<Lease>>,
 }
@@ -55,6 +56,7 @@ impl Stages {
         engine: Engine,
         client: Client,
         clock: Clock,
+        panics: Panics,
     ) -> Self {
         Self {
             dispatch: dispatch::Config {
@@ -70,6 +72,7 @@ impl Stages {
             engine,
             client,
             clock,
+            panics,
             lease: None,
         }
     }
@@ -77,7 +80,7 @@ impl Stages {
     /// Starts them on what waits in the store, and on what comes.
     pub fn begin(&self) -> Term {
         let Self { store, engine, client, clock, lease, .. } = self;
-        let tasks = Tasks::default();
+        let tasks = Tasks::telling(self.panics.clone());
         let dispatch = Dispatch::start(
             &self.dispatch,
             store.clone(),
@@ -210,8 +213,9 @@ mod tests {
         let store = Store::open(&store, clock.clone()).unwrap();
         let engine = Engine::new(&runtime::Config { cache_dir: None, instances: 1 }).unwrap();
         let client = Client::new(&http_client::Config::default());
-        let stages = Stages::new(&Config::default(), store.clone(), engine, client, clock);
         let tasks = Tasks::default();
+        let config = Config::default();
+        let stages = Stages::new(&config, store.clone(), engine, client, clock, tasks.panics());
         let (tell, mut warm) = watch::channel(None);
         tasks.spawn("warm", |stop| keep_warm(stages, tell, stop));
         let none = |warm: &Option<Arc<[Prepared]>>| warm.as_ref().is_some_and(|w| w.is_empty());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     Config, Store, SubmitError,
     change::{
-        Refusal,
+        Change, ChangeError, Refusal,
         accept::{Accept, Tick},
         dead_letter::{DiscardMessage, RetryMessage},
         deliver::{Deliver, DeliverNext},
@@ -28,6 +28,7 @@ use super::{
         setting::Scope,
         state::state_key,
     },
+    sequencer::Sequencer,
     table::Table,
 };
 use crate::{
@@ -195,6 +196,34 @@ fn state(key: &str, value: Option<&'static str>) -> (String, Option<Bytes>) {
 
 fn publication(solution: &str, after: Option<Duration>) -> Publication {
     Publication { solution: name(solution), content: content("again", "p"), after }
+}
+
+/// Meets a fault in the program.
+#[derive(Debug)]
+struct Panics;
+
+impl Change for Panics {
+    type Answer = ();
+
+    fn sequence(self, _: &mut Sequencer<'_, '_>) -> Result<(), ChangeError> {
+        panic!("on purpose");
+    }
+}
+
+/// Else the node would go on answering, and keep nothing, until somebody looks.
+#[tokio::test]
+async fn a_writer_that_panics_is_a_store_that_failed() {
+    let f = Fixture::new().await;
+    let told =
+        |error: &SubmitError| matches!(error, SubmitError::Closed(why) if why.contains("panicked"));
+    let outcome = f.store.submit(Panics).await;
+    assert!(outcome.as_ref().is_err_and(told), "{outcome:?}");
+    let why = tokio::time::timeout(Duration::from_secs(10), f.store.failed()).await;
+    assert!(why.as_ref().is_ok_and(|why| why.contains("panicked")), "{why:?}");
+    let outcome = f.accept("later").await;
+    assert!(outcome.as_ref().is_err_and(told), "{outcome:?}");
+    // What was kept before is there.
+    assert_eq!(f.reopen().store.catalogue().borrow().solutions.len(), 1);
 }
 
 #[tokio::test]

@@ -76,6 +76,9 @@ const LINGER: Duration = Duration::from_millis(2);
 const CHECKPOINT: Duration = Duration::from_secs(1);
 /// In a pair, an idle writer shows this often that the disk still takes what it is given.
 const PROOF: Duration = Duration::from_secs(1);
+/// Why a store is closed whose writer ended without a word: in order it ends only when nobody has the store any more.
+const PANICKED: &str =
+    "its writer panicked, which is a fault in this program; standard error says where";
 /// How old the knowledge of free disk space may be.
 const DISK_CHECK: Duration = Duration::from_millis(200);
 
@@ -210,7 +213,7 @@ impl Handle {
 
     pub fn closed(&self) -> SubmitError {
         let why = self.failure.borrow().clone();
-        SubmitError::Closed(why.unwrap_or_else(|| "the node is stopping".to_owned()))
+        SubmitError::Closed(why.unwrap_or_else(|| PANICKED.to_owned()))
     }
 
     pub async fn failed(&self) -> String {
@@ -220,8 +223,7 @@ impl Handle {
                 return why;
             }
             if failure.changed().await.is_err() {
-                // The writer ended in order; nothing failed and nothing will.
-                return std::future::pending().await;
+                return PANICKED.to_owned();
             }
         }
     }
