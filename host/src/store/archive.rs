@@ -24,11 +24,32 @@ pub struct Archive {
     dir: PathBuf,
     /// The last used one is last. Held for moments.
     open: Mutex<Vec<(SegmentKey, Arc<Segment>)>>,
+    /// Files that are being written and have no name yet. Held for moments.
+    installing: Mutex<BTreeSet<PathBuf>>,
+}
+
+/// A file that is no rest of a crash, until this is dropped.
+struct Installing<'a> {
+    archive: &'a Archive,
+    file: &'a Path,
+}
+
+impl<'a> Installing<'a> {
+    fn begin(archive: &'a Archive, file: &'a Path) -> Self {
+        archive.installing().insert(file.to_owned());
+        Self { archive, file }
+    }
+}
+
+impl Drop for Installing<'_> {
+    fn drop(&mut self) {
+        self.archive.installing().remove(self.file);
+    }
 }
 
 impl Archive {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, open: Mutex::default() }
+        Self { dir, open: Mutex::default(), installing: Mutex::default() }
     }
 
     /// Where the file of a segment will be; makes the folder.
@@ -48,6 +69,10 @@ impl Archive {
 
     fn opened(&self) -> MutexGuard<'_, Vec<(SegmentKey, Arc<Segment>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn installing(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.installing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, key: SegmentKey) -> PathBuf {
@@ -82,6 +107,7 @@ impl Archive {
     pub fn install(&self, key: SegmentKey, file: &[u8]) -> Result<(), SegmentError> {
         let path = self.place(key)?;
         let new = path.with_extension("new");
+        let _installing = Installing::begin(self, &new);
         let keep = || {
             fs::write(&new, file)?;
             fs::File::open(&new)?.sync_all()
@@ -105,7 +131,9 @@ impl Archive {
         };
         for file in files {
             let path = file?.path();
-            if is_ours(&path) && !known.contains(&path) {
+            // Held until it is gone: its writing may begin right now.
+            let installing = self.installing();
+            if is_ours(&path) && !known.contains(&path) && !installing.contains(&path) {
                 fs::remove_file(&path)?;
             }
         }
@@ -116,4 +144,62 @@ impl Archive {
 
 fn is_ours(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == ENDING || ending == "new")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        model::message::MessageId,
+        store::segment::{Entry, SegmentWriter},
+    };
+
+    const KEY: SegmentKey = SegmentKey { solution_no: 1, first: MessageId([1; 16]) };
+
+    /// A segment's file, large enough that writing it takes a while.
+    fn file(dir: &Path) -> Vec<u8> {
+        let path = dir.join("made");
+        let mut writer = SegmentWriter::create(&path).unwrap();
+        let message = Bytes::from(rand::random::<[u8; 1 << 16]>().to_vec());
+        for number in 1..64 {
+            let (life, deliveries) = (Bytes::new(), Vec::new());
+            let entry = Entry { id: [number; 16], message: message.clone(), life, deliveries };
+            writer.add(&entry, None).unwrap();
+        }
+        writer.seal().unwrap();
+        fs::read(path).unwrap()
+    }
+
+    /// As a standby does with every look, also while a slow disk takes a segment.
+    #[test]
+    fn cleaning_leaves_what_is_being_installed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, file) = (Archive::new(dir.path().join("archive")), file(dir.path()));
+        let rest = archive.place(KEY).unwrap().with_extension("new");
+        fs::write(&rest, b"half").unwrap();
+        archive.clean(&BTreeSet::new()).unwrap();
+        assert!(!rest.exists(), "what a crash left goes");
+        let is_done = AtomicBool::new(false);
+        let known = BTreeSet::from([KEY]);
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    archive.clean(&known).unwrap();
+                }
+            });
+            let installed: Vec<_> = (0..20).map(|_| archive.install(KEY, &file)).collect();
+            is_done.store(true, Ordering::Relaxed);
+            assert!(installed.iter().all(Result::is_ok), "{installed:?}");
+        });
+        archive.open(KEY).unwrap();
+        archive.clean(&BTreeSet::new()).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("archive")).unwrap().count(), 0);
+    }
 }
