@@ -32,6 +32,7 @@ use crate::{
     tasks::Tasks,
 };
 
+mod door;
 mod drill;
 mod links;
 mod ready;

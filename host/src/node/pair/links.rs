@@ -4,13 +4,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::pins;
+use super::{door::Door, pins};
 use crate::{
     machine::{self, Stream},
     model::{clock::Clock, pair::talk::Heard},
     net::{
-        keys::{self, PairFolder, Rotation},
-        link::{Acceptor, Arrival, Fingerprint, Link, LinkError, Trust},
+        keys::{PairFolder, Rotation},
+        link::{Acceptor, Fingerprint, Link, LinkError, Trust},
     },
     node::config,
     replication::Session,
@@ -42,7 +42,9 @@ pub(super) struct Links {
 
 impl Links {
     /// Makes links, one at a time, until `stop` says true.
-    pub async fn run(self, mut acceptor: Acceptor, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, acceptor: Acceptor, mut stop: watch::Receiver<bool>) {
+        let (folder, trust) = (self.folder.clone(), self.trust.clone());
+        let mut door = Door::new(acceptor, folder, trust, self.clock.clone());
         let work = async {
             let mut pause = DIAL_PAUSE;
             let mut told = String::new();
@@ -51,13 +53,13 @@ impl Links {
             let mut own = self.rotation.own();
             loop {
                 if own.has_changed().unwrap_or(false) {
-                    acceptor.present(&own.borrow_and_update());
+                    door.present(&own.borrow_and_update());
                 }
                 let link = match next.take() {
                     Some(link) => link,
-                    None => self.next_link(&mut acceptor, &mut pause, &mut told).await,
+                    None => self.next_link(&mut door, &mut pause, &mut told).await,
                 };
-                next = self.talk(link, &mut acceptor, &mut ended).await;
+                next = self.talk(link, &mut door, &mut ended).await;
                 if next.is_none() {
                     pause = DIAL_PAUSE;
                     told.clear();
@@ -75,7 +77,7 @@ impl Links {
     /// Until the link ends; or the other node has made a newer one, because it has lost this.
     ///
     /// Why it cannot be, though both nodes are there, is told once; the next one is not made at once then.
-    async fn talk(&self, link: Link, acceptor: &mut Acceptor, ended: &mut String) -> Option<Link> {
+    async fn talk(&self, link: Link, door: &mut Door, ended: &mut String) -> Option<Link> {
         let address = link.peer_address();
         tracing::info!(%address, "linked with the other node");
         self.trouble.send_replace(String::new());
@@ -89,34 +91,30 @@ impl Links {
         }
         let mut own = self.rotation.own();
         let mut talk = std::pin::pin!(session.run(link));
-        loop {
-            tokio::select! {
-                biased;
-                Ok(()) = own.changed() => {
-                    // The other has pinned the new key; it wants to see it.
-                    self.session.end().await;
-                    return None;
+        tokio::select! {
+            biased;
+            Ok(()) = own.changed() => {
+                // The other has pinned the new key; it wants to see it.
+                self.session.end().await;
+                None
+            }
+            error = &mut talk => {
+                let why = error.to_string();
+                if *ended == why && error.is_lasting() {
+                    tracing::debug!(why, "the link to the other node has ended");
+                } else {
+                    tracing::warn!(%error, "the link to the other node has ended");
                 }
-                error = &mut talk => {
-                    let why = error.to_string();
-                    if *ended == why && error.is_lasting() {
-                        tracing::debug!(why, "the link to the other node has ended");
-                    } else {
-                        tracing::warn!(%error, "the link to the other node has ended");
-                    }
-                    self.trouble.send_replace(why.clone());
-                    *ended = why;
-                    if error.is_lasting() {
-                        tokio::time::sleep(DIAL_PAUSE_MAX).await;
-                    }
-                    return None;
+                self.trouble.send_replace(why.clone());
+                *ended = why;
+                if error.is_lasting() {
+                    tokio::time::sleep(DIAL_PAUSE_MAX).await;
                 }
-                arrival = acceptor.accept() => {
-                    if let Some(newer) = self.welcome(arrival).await {
-                        self.session.end().await;
-                        return Some(newer);
-                    }
-                }
+                None
+            }
+            newer = door.link() => {
+                self.session.end().await;
+                Some(newer)
             }
         }
     }
@@ -129,22 +127,13 @@ impl Links {
     }
 
     /// The failover server dials, the main server waits: there is never a link each way.
-    async fn next_link(
-        &self,
-        acceptor: &mut Acceptor,
-        pause: &mut Duration,
-        told: &mut String,
-    ) -> Link {
+    async fn next_link(&self, door: &mut Door, pause: &mut Duration, told: &mut String) -> Link {
         let late = Instant::now() + LATE;
         loop {
             if self.config.main && Instant::now() < late {
                 tokio::select! {
                     biased;
-                    arrival = acceptor.accept() => {
-                        if let Some(link) = self.welcome(arrival).await {
-                            return link;
-                        }
-                    }
+                    link = door.link() => return link,
                     // A process that is ending may take connections for a moment.
                     () = tokio::time::sleep(*pause) => {
                         self.probe().await;
@@ -155,11 +144,7 @@ impl Links {
             }
             tokio::select! {
                 biased;
-                arrival = acceptor.accept() => {
-                    if let Some(link) = self.welcome(arrival).await {
-                        return link;
-                    }
-                }
+                link = door.link() => return link,
                 link = self.dial(told) => {
                     if let Some(link) = link {
                         return link;
@@ -173,22 +158,6 @@ impl Links {
 
     fn wait_longer(&self, pause: &mut Duration) {
         *pause = (*pause * 2).min(DIAL_PAUSE_MAX.min(self.config.interval));
-    }
-
-    async fn welcome(&self, arrival: Arrival) -> Option<Link> {
-        match arrival {
-            Arrival::Peer(link) => Some(link),
-            Arrival::Stranger(stranger) => {
-                match keys::answer_join(stranger, &self.folder, &self.clock).await {
-                    Ok(joined) => {
-                        tracing::info!(address = joined.address, "a node has joined this pair");
-                    }
-                    Err(error) => tracing::warn!(%error, "somebody tried to join this pair"),
-                }
-                self.trust.replace(pins(&self.folder));
-                None
-            }
-        }
     }
 
     /// Tries every way to the other node. Why none works is told once.
