@@ -1,6 +1,6 @@
 //! Which messages are finished and still among the live ones.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::decide::{Facts, Move};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
             delivery::{DeliveryRow, DeliveryStatusRow, delivery_key},
             life::{LifeRow, StatusRow},
             message::MessageHead,
+            outbox::OutboxHead,
         },
         snapshot::SnapshotTable,
         table::Table,
@@ -42,11 +43,31 @@ struct Tables {
     lives: SnapshotTable,
     deliveries: SnapshotTable,
     letters: SnapshotTable,
+    /// Messages with effects in the outbox. Such an effect may be noted as made: the other node has made it. Whoever is
+    /// about to make it here finds that out only while the message is live.
+    waiting: BTreeSet<MessageId>,
 }
 
 impl Tables {
+    fn of(snapshot: &Snapshot) -> Result<Self, ReadError> {
+        let mut waiting = BTreeSet::new();
+        snapshot.table(Table::Outbox)?.scan(&[], |_, row| {
+            waiting.insert(OutboxHead::decode(row)?.id());
+            Ok(true)
+        })?;
+        Ok(Self {
+            lives: snapshot.table(Table::Lives)?,
+            deliveries: snapshot.table(Table::Deliveries)?,
+            letters: snapshot.table(Table::DeadLetters)?,
+            waiting,
+        })
+    }
+
     /// Bytes of all that became of it, if nothing more will happen with it.
     fn finished(&self, id: MessageId) -> Result<Option<usize>, ReadError> {
+        if self.waiting.contains(&id) {
+            return Ok(None);
+        }
         let Some(life) = self.lives.get_bytes(&id.0)? else { return Ok(None) };
         let mut bytes = life.len();
         let life = LifeRow::decode(&life)?;
@@ -78,11 +99,7 @@ impl Tally {
     /// Takes in what was finished since the last look.
     pub fn look(&mut self, snapshot: &Snapshot) -> Result<(), ReadError> {
         let messages = snapshot.table(Table::Messages)?;
-        let tables = Tables {
-            lives: snapshot.table(Table::Lives)?,
-            deliveries: snapshot.table(Table::Deliveries)?,
-            letters: snapshot.table(Table::DeadLetters)?,
-        };
+        let tables = Tables::of(snapshot)?;
         let mut still_late = Vec::new();
         for id in std::mem::take(&mut self.late) {
             let Some(bytes) = tables.finished(id)? else {

@@ -30,14 +30,16 @@ use crate::{
             accept::{Accept, Tick},
             archive::{Seal, Sweep, Swept},
             dead_letter::{DiscardDelivery, DiscardMessage},
-            deliver::{Deliver, DeliverNext},
+            deliver::{CloseDelivery, Deliver, DeliverNext},
             deploy::Deploy,
+            recover::Recover,
             settle::{Next, Settle, Settled},
         },
         records::Wanted,
+        recover::Made,
         row::{
             Row,
-            delivery::DeliveryAttemptRow,
+            delivery::{DeliveryAttemptRow, DeliveryRow, DeliveryStatusRow, delivery_key},
             life::AttemptRow,
             outbox::{OutboxKey, OutboxRow},
             ready::{ReadyRow, read_ready_key},
@@ -523,6 +525,35 @@ async fn only_what_is_finished_is_tallied() {
     f.settle(tick).await;
     look(&mut tally, &f);
     assert_eq!(finished(&f.tally()), [tick, late, early, sender]);
+}
+
+/// In an ordered lane, or after a failure, its turn here may come long after it was noted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_that_the_other_node_made_is_noted_until_its_turn_has_come() {
+    let mut f = Fixture::new("").await;
+    let id = f.accept().await;
+    f.settle_as(id, 1, Next::Done).await;
+    let Request { method, url, .. } = request();
+    let row = DeliveryRow { method, url, status: DeliveryStatusRow::Delivered, attempts: vec![] };
+    f.submit(Recover { messages: Vec::new(), made: vec![Made { id, index: 0, row }] }).await;
+    // Everything that is finished moves.
+    let upkeep = || Upkeep::new(Config { live_bytes: 0 }, f.store.clone(), f.clock.clone());
+    upkeep().round().await.unwrap();
+    let snapshot = f.store.read().unwrap();
+    let noted = snapshot.get::<DeliveryRow>(Table::Deliveries, &delivery_key(id, 0)).unwrap();
+    assert!(noted.is_some_and(|row| row.status == DeliveryStatusRow::Delivered));
+    assert_eq!(f.segments(), []);
+    let mut keys = Vec::new();
+    let outbox = snapshot.table(Table::Outbox).unwrap();
+    let take = |key: &[u8], _: &[u8]| {
+        keys.push(OutboxKey::from_bytes(key).unwrap());
+        Ok(true)
+    };
+    outbox.scan(&[], take).unwrap();
+    assert_eq!(keys.len(), 1);
+    f.submit(CloseDelivery { key: keys[0], solution_no: 1 }).await;
+    upkeep().round().await.unwrap();
+    assert_eq!(f.segments().len(), 1);
 }
 
 /// A tally of messages that were made up: milliseconds after the beginning, and bytes.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Ordinal, SolutionNo, row};
+use super::{Ordinal, Row, RowError, SolutionNo, row};
 use crate::model::message::MessageId;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,29 @@ pub struct OutboxRow {
 row!(OutboxRow, "outbox", version 1);
 
 impl OutboxRow {
+    pub fn id(&self) -> MessageId {
+        MessageId(self.id)
+    }
+}
+
+/// What an outbox row begins with.
+#[derive(Debug, Deserialize)]
+pub struct OutboxHead {
+    id: [u8; 16],
+}
+
+impl OutboxHead {
+    /// Reads no further than it must: the body stays where it is.
+    pub fn decode(row: &[u8]) -> Result<Self, RowError> {
+        let damaged = RowError { kind: OutboxRow::KIND, version: row.first().copied() };
+        match row.split_first() {
+            Some((&OutboxRow::VERSION, rest)) => {
+                postcard::take_from_bytes(rest).map(|(head, _)| head).map_err(|_| damaged)
+            }
+            _ => Err(damaged),
+        }
+    }
+
     pub fn id(&self) -> MessageId {
         MessageId(self.id)
     }
@@ -66,6 +89,7 @@ mod tests {
         };
         let bytes = [&[1_u8][..], &[1; 16], b"\x02\x04POST\x01u\x00\x01b\x01\x01o"].concat();
         check_round_trip(&row, &bytes);
+        assert_eq!(OutboxHead::decode(&bytes).unwrap().id(), row.id());
         let key = OutboxKey { ordinal: 5, index: 6 };
         assert_eq!(OutboxKey::from_bytes(&key.to_bytes()), Some(key));
         assert_eq!(OutboxKey::from_bytes(b"short"), None);
