@@ -97,12 +97,18 @@ pub(super) fn plan(store: &Store, gate: &Gate, epoch: u64, tips: &[Tip]) -> (Fee
         }
         // It introduces itself again when that is done.
         Some(_) => (Feed::None, Some(Said::Cut { epoch })),
+        None if lacks_last_only(store, tips) => (Feed::None, Some(Said::Cut { epoch })),
         None => {
             let diverged = !tips.iter().all(|tip| is_past(store, tip));
             let common = tips.iter().map(|tip| common(store, tip)).min().unwrap_or(0);
             (Feed::Asked, Some(Said::Rows { epoch, diverged, common }))
         }
     }
+}
+
+/// Whether all but a last frame that was never shown lies in this store's past: that frame alone has to go.
+fn lacks_last_only(store: &Store, tips: &[Tip]) -> bool {
+    matches!(tips, [last, shown] if !is_past(store, last) && is_past(store, shown))
 }
 
 /// A frame up to which a journal that ends at `tip` is this store's past. It may reach further.
@@ -189,5 +195,90 @@ impl Feed {
                 Ok(Part::Rows(part))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        model::{clock::Clock, pair::StoreId},
+        store::{
+            SubmitError,
+            change::{epoch::BeginEpoch, setting::SetSetting},
+            row::setting::Scope,
+            tests::{config, name},
+        },
+    };
+
+    fn open(dir: &tempfile::TempDir, journal_bytes: u64) -> Store {
+        let config = crate::store::Config {
+            journal_bytes,
+            checkpoint_bytes: 300,
+            paired: true,
+            ..config(dir.path())
+        };
+        Store::open(&config, Clock::system()).unwrap()
+    }
+
+    async fn lead(store: &Store, epoch: u64) {
+        store.lead(epoch, None).await.unwrap();
+        store.submit(BeginEpoch { owner: StoreId([1; 16]) }).await.unwrap();
+    }
+
+    async fn set(store: &Store, number: u64) -> Result<(), SubmitError> {
+        let json = format!("\"{number:0100}\"");
+        let set = SetSetting { scope: Scope::Global, name: name("s"), json };
+        store.submit(set).await.map(drop)
+    }
+
+    /// A primary died with a last frame that the other node never had, and comes back when that has kept more frames than
+    /// its journal holds: one frame is set aside, and no more.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_last_frame_that_was_not_shown_goes_first_also_when_the_journal_is_out_of_reach() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (old, new) = (open(&dirs[0], u64::MAX), open(&dirs[1], 2000));
+        lead(&old, 1).await;
+        for number in 0..3 {
+            set(&old, number).await.unwrap();
+        }
+        let (mut frames, mut chain) = (Vec::new(), Chain::default());
+        old.journal(0, |frame| {
+            let frame = Bytes::copy_from_slice(frame);
+            let before = chain;
+            chain = before.next(&frame);
+            frames.push((before, frame));
+            true
+        })
+        .unwrap();
+        let (both, _) = new.take(frames, old.journal_head().0.seq).await.unwrap();
+        assert_eq!(both, old.journal_head().0);
+        // Its gate lets nothing through.
+        old.lead(1, Some(Arc::new(Gate::default()))).await.unwrap();
+        assert!(matches!(set(&old, 9).await, Err(SubmitError::NotPrimary)));
+        let gate = Gate::default();
+        let asks = |tips: Vec<Tip>| plan(&new, &gate, 2, &tips).1;
+        assert_eq!(old.tips().len(), 2);
+
+        lead(&new, 2).await;
+        let is_cut = |said| matches!(said, Some(Said::Cut { epoch: 2 }));
+        assert!(is_cut(asks(old.tips())), "what both have is within reach");
+        let mut number = 10;
+        while new.chain_at(both.seq).is_some() {
+            set(&new, number).await.unwrap();
+            number += 1;
+        }
+        assert!(is_cut(asks(old.tips())), "it is not any more");
+        assert!(old.cut_last().await.unwrap().is_some());
+        let is_past = |said| matches!(said, Some(Said::Rows { diverged: false, .. }));
+        assert!(is_past(asks(old.tips())), "nothing of the store is set aside");
+
+        // What showed there after the nodes parted is not in the past.
+        lead(&old, 1).await;
+        set(&old, 11).await.unwrap();
+        set(&old, 12).await.unwrap();
+        assert!(matches!(asks(old.tips()), Some(Said::Rows { diverged: true, .. })));
     }
 }

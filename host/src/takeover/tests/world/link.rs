@@ -116,8 +116,15 @@ impl World {
                         && store.tip_at(usize::try_from(seq).unwrap_or(0)).position.epoch == epoch
                 };
                 // Without a witness both may have made frames in one epoch.
-                let diverged = !is_sure || !hello.tips.iter().all(is_past);
-                self.give_rows(n, diverged);
+                match hello.tips.as_slice() {
+                    [last, shown] if is_sure && !is_past(last) && is_past(shown) => {
+                        self.say(n, Message::Cut { epoch });
+                    }
+                    tips => {
+                        let diverged = !is_sure || !tips.iter().all(is_past);
+                        self.give_rows(n, diverged);
+                    }
+                }
             }
         }
     }
