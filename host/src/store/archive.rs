@@ -134,7 +134,11 @@ impl Archive {
             // Held until it is gone: its writing may begin right now.
             let installing = self.installing();
             if is_ours(&path) && !known.contains(&path) && !installing.contains(&path) {
-                fs::remove_file(&path)?;
+                match fs::remove_file(&path) {
+                    // It has got its name since the folder was read.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
             }
         }
         self.opened().retain(|(key, _)| known.contains(&self.path(*key)));
