@@ -73,7 +73,6 @@ pub fn start(
 }
 
 struct Stage {
-    lease: Option<Arc<Lease>>,
     /// Effects before that place may be being made by the node that was primary before, until then.
     left: (Ordinal, Instant),
     queue: Queue,
@@ -102,7 +101,6 @@ impl Stage {
         let rest = lease.as_ref().map_or(Duration::ZERO, |lease| lease.rest());
         let first = store.journal_head().0.seq + 1;
         Self {
-            lease,
             left: (first << ORDINAL_BITS, Instant::now() + rest),
             queue: Queue::new(config.concurrency, config.per_target),
             attempts: JoinSet::new(),
@@ -110,7 +108,7 @@ impl Stage {
             answers,
             cursor: None,
             more: true,
-            shared: Arc::new(attempt::Shared { store, client, clock, catalogue, answered }),
+            shared: Arc::new(attempt::Shared { store, client, clock, catalogue, lease, answered }),
         }
     }
 
@@ -122,7 +120,7 @@ impl Stage {
                 tracing::error!(%error, "the outbox cannot be read");
             }
             let now_ms = self.shared.clock.now_ms();
-            let may_begin = self.lease.as_ref().is_none_or(|lease| lease.may_begin());
+            let may_begin = self.shared.may_begin();
             while may_begin
                 && self.attempts.len() < UNRECORDED_MAX
                 && let Some(key) = self.queue.next(now_ms)

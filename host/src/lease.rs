@@ -21,6 +21,7 @@ const UNANSWERED_MAX: usize = 256;
 /// See the module.
 #[derive(Debug)]
 pub struct Lease {
+    ttl: Duration,
     state: Mutex<State>,
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct State {
 impl Lease {
     pub fn new(ttl: Duration) -> Self {
         // It may have left them to the other just before it was started anew.
-        Self { state: Mutex::new(State::new(ttl, awake())) }
+        Self { ttl, state: Mutex::new(State::new(ttl, awake())) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,6 +92,17 @@ impl Lease {
     /// Whether a request may begin.
     pub fn may_begin(&self) -> bool {
         self.state().may_begin(awake())
+    }
+
+    /// Resolves when no request may begin any more.
+    pub async fn over(&self) {
+        loop {
+            let left = self.state().left(awake());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(self.ttl)).await;
+        }
     }
 
     /// How long what the other may be making is left alone.
@@ -171,9 +183,16 @@ impl State {
         self.repeats_from.saturating_sub(now)
     }
 
-    /// A tenth is for the way from here to the wire.
     pub(crate) fn may_begin(&self, now: Duration) -> bool {
-        self.is_alone || now + self.ttl / 10 < self.until
+        !self.left(now).is_zero()
+    }
+
+    /// How long requests may begin from now on. A tenth is for the way from here to the wire.
+    fn left(&self, now: Duration) -> Duration {
+        if self.is_alone {
+            return Duration::MAX;
+        }
+        self.until.saturating_sub(now + self.ttl / 10)
     }
 }
 
@@ -208,6 +227,20 @@ mod tests {
 
         primary.is_alone = true;
         assert!(primary.may_begin(at(9000)));
+    }
+
+    #[tokio::test]
+    async fn it_is_over_when_the_other_is_not_heard_any_more() {
+        let lease = Lease::new(Duration::from_millis(50));
+        lease.over().await;
+        let (number, _) = lease.say();
+        lease.hear(1, number);
+        assert!(lease.may_begin());
+        lease.over().await;
+        assert!(!lease.may_begin());
+        lease.alone(true);
+        let still = tokio::time::timeout(Duration::from_millis(200), lease.over()).await;
+        assert!(still.is_err(), "there is nobody else");
     }
 
     #[test]

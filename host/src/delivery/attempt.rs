@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -17,6 +19,7 @@ use crate::{
         handler::Request,
         manifest::{Class, Delivery},
     },
+    lease::Lease,
     machine,
     model::{
         clock::{Clock, UnixMs},
@@ -45,11 +48,36 @@ pub(super) struct Shared {
     pub client: Client,
     pub clock: Clock,
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// In a pair: when requests may begin.
+    pub lease: Option<Arc<Lease>>,
     /// Told when a request is over, before that is on disk: its place is free for another.
     pub answered: mpsc::Sender<OutboxKey>,
 }
 
 impl Shared {
+    pub fn may_begin(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.may_begin())
+    }
+
+    /// Nothing is sent when the other node may have begun to repeat it.
+    async fn call(
+        &self,
+        request: hyper::Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Answer, CallError> {
+        // Writing the mark has taken its time.
+        if !self.may_begin() {
+            return Err(CallError::GivenUp);
+        }
+        let late = async {
+            match &self.lease {
+                Some(lease) => lease.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        self.client.request_before(late, request, timeout, ANSWER_BYTES_KEPT).await
+    }
+
     /// What is told of an attempt that came to nothing by a fault of this node.
     pub fn later(&self) -> Next {
         let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
@@ -147,9 +175,7 @@ impl Attempt {
         let started_ms = self.shared.clock.now_ms();
         let began = Instant::now();
         let result = match build(&asked, id, &id.effect_key(self.key.index)) {
-            Ok(request) => {
-                self.shared.client.request(request, delivery.timeout, ANSWER_BYTES_KEPT).await
-            }
+            Ok(request) => self.shared.call(request, delivery.timeout).await,
             Err(error) => Err(CallError::Unsendable(error.to_string())),
         };
         let attempt = attempt_row(&result, started_ms, began.elapsed());

@@ -1,6 +1,6 @@
 //! Makes HTTP requests over pooled connections; never follows a redirect, never tries again by itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -11,7 +11,7 @@ use hyper::{
 };
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::{
-    client::legacy::Client as Pool,
+    client::legacy::{self, Client as Pool, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
@@ -100,14 +100,26 @@ impl Client {
         timeout: Duration,
         keep_bytes: usize,
     ) -> Result<Answer, CallError> {
+        self.request_before(std::future::pending(), request, timeout, keep_bytes).await
+    }
+
+    /// The same, unless `late` comes before there is a connection: then nothing is sent.
+    ///
+    /// A kept connection counts, also if it then turns out that the server has closed it and another has to be made.
+    pub async fn request_before(
+        &self,
+        late: impl Future<Output = ()>,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+        keep_bytes: usize,
+    ) -> Result<Answer, CallError> {
         if let (Some(reason), Some("https")) = (&self.no_roots, request.uri().scheme_str()) {
             return Err(CallError::NoRoots(reason.to_string()));
         }
         let deadline = Instant::now() + timeout;
-        let response = tokio::time::timeout_at(deadline, self.pool.request(request))
+        let response = tokio::time::timeout_at(deadline, self.call(late, request))
             .await
-            .map_err(|_| CallError::TimedOut { after: timeout })?
-            .map_err(|error| CallError::of(&error))?;
+            .map_err(|_| CallError::TimedOut { after: timeout })??;
         let (head, body) = response.into_parts();
         let body_prefix = self.read_body(Response::new(body), deadline, keep_bytes).await;
         Ok(Answer {
@@ -116,6 +128,24 @@ impl Client {
             location: text(&head.headers, &LOCATION),
             body_prefix,
         })
+    }
+
+    async fn call(
+        &self,
+        late: impl Future<Output = ()>,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, CallError> {
+        let mut connection = capture_connection(&mut request);
+        let mut call = pin!(self.pool.request(request));
+        let told = |error: legacy::Error| CallError::of(&error);
+        tokio::select! {
+            // What is sent in a turn of `call` has its connection before `late` is asked.
+            biased;
+            response = &mut call => return response.map_err(told),
+            _ = connection.wait_for_connection_metadata() => {}
+            () = late => return Err(CallError::GivenUp),
+        }
+        call.await.map_err(told)
     }
 
     /// What is to be kept; the rest is read too as far as it is short, so that the connection is free again.

@@ -21,6 +21,9 @@ pub enum CallError {
     NoRoots(String),
     #[error("no answer within {after:?}")]
     TimedOut { after: Duration },
+    /// Whoever asked for it wanted it no more.
+    #[error("it was given up before there was a connection")]
+    GivenUp,
     #[error("no connection within the connect timeout: {0}")]
     ConnectTimedOut(String),
     #[error("the connection broke off before there was an answer: {0}")]
@@ -46,6 +49,7 @@ impl CallError {
             | Self::Unreachable(_)
             | Self::Tls(_)
             | Self::NoRoots(_)
+            | Self::GivenUp
             | Self::ConnectTimedOut(_)
             | Self::Unsendable(_) => true,
             Self::TimedOut { .. } | Self::BrokenOff(_) | Self::NotHttp(_) => false,

@@ -193,6 +193,34 @@ async fn a_certificate_must_be_trusted_and_for_the_host() {
 }
 
 #[tokio::test]
+async fn a_request_is_given_up_until_it_has_a_connection_and_not_later() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_, certificate) = secure_server().await;
+    let roots = Roots::Only(vec![certificate]);
+    let client = Client::new(&Config { roots, ..Config::default() });
+    let accepts = async {
+        listener.accept().await.unwrap();
+    };
+    let request = get(&format!("https://localhost:{}/", address.port()));
+    let error = client.request_before(accepts, request, SECONDS, 64).await.unwrap_err();
+    assert_eq!(error, CallError::GivenUp);
+    assert!(error.is_unsent() && error.is_passing());
+
+    let (address, mut connections) = server(Some(answer_with("late"))).await;
+    let accepted = async {
+        connections.recv().await.unwrap();
+    };
+    let request = get(&format!("http://{address}/"));
+    let answer = client.request_before(accepted, request, SECONDS, 64).await;
+    assert_eq!(answer.unwrap().status, 200);
+    // There is one that was kept.
+    let request = get(&format!("http://{address}/"));
+    let answer = client.request_before(std::future::ready(()), request, SECONDS, 64).await;
+    assert_eq!(answer.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn plain_http_where_tls_was_expected_is_a_fault_of_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
