@@ -182,7 +182,8 @@ impl Replica for Gate {
         Box::pin(async move {
             loop {
                 let changed = self.changed.notified();
-                if let Some(durability) = self.state().look_at(position) {
+                let may_show = self.state().look_at(position);
+                if let Some(durability) = may_show {
                     return durability;
                 }
                 here.beat();

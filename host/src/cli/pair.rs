@@ -99,7 +99,8 @@ enum Action {
 
     /// Exchange the roles: the standby becomes primary
     ///
-    /// What runs is finished first, nothing is lost and nothing is made twice. Either node may be asked.
+    /// Nothing is lost, and what runs is finished first. A request that its receiver does not answer within 5 s is in doubt then:
+    /// `[delivery] class` of its solution says whether it is made again. Either node may be asked.
     #[command(after_help = "Examples:
   tandem pair switchover
   tandem pair switchover --node http://10.0.0.2:7400")]
@@ -110,8 +111,8 @@ enum Action {
 
     /// Make a standby primary because the other node is gone
     ///
-    /// Be sure that it is: if it only cannot be reached, both act until they meet. With a witness there are never two: it
-    /// refuses while the other is primary or this node lacks something.
+    /// Be sure that it is: if it only cannot be reached, both act until they meet. With a witness it refuses while the other
+    /// is primary or this node lacks something, so there are never two; `--allow-data-loss` does it all the same.
     #[command(after_help = "Examples:
   tandem pair promote --node http://10.0.0.2:7400
   tandem pair promote --node http://10.0.0.2:7400 --allow-data-loss")]

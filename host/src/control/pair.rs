@@ -234,7 +234,8 @@ pub(super) async fn switch_over(State(house): Shared) -> Result<Json<wire::Switc
         let detail = format!("{why}; `tandem pair status` shows how the nodes are");
         Problem::new(StatusCode::CONFLICT, "no-switchover", detail)
     };
-    if let Some(why) = pair.view.borrow().state.handover_lacks() {
+    let lacks = pair.view.borrow().state.handover_lacks();
+    if let Some(why) = lacks {
         return Err(refuse(why));
     }
     let began = Instant::now();

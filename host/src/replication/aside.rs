@@ -118,7 +118,8 @@ impl Saying {
                     return Said::WhatTime { asked_ms: self.clock.now_ms() };
                 }
                 Ok(()) = self.next_key.changed() => {
-                    if let Some(Fingerprint(key)) = *self.next_key.borrow_and_update() {
+                    let next = *self.next_key.borrow_and_update();
+                    if let Some(Fingerprint(key)) = next {
                         return Said::NewKey { key };
                     }
                 }

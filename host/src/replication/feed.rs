@@ -133,8 +133,16 @@ fn is_past(store: &Store, tip: &Tip) -> bool {
 }
 
 impl Feed {
+    /// What the other node has, before rows go there. An answer to what was asked before this was changes nothing: it has
+    /// begun.
+    pub fn begin_rows(&mut self, store: &Store, spans: Vec<Span>, copy_rate: u64) {
+        if matches!(self, Self::Asked) {
+            *self = Self::rows(store, spans, copy_rate);
+        }
+    }
+
     /// All rows as of now but for those that the other node has, as fast as `rate` lets them go.
-    pub fn rows(store: &Store, spans: Vec<Span>, rate: u64) -> Self {
+    fn rows(store: &Store, spans: Vec<Span>, rate: u64) -> Self {
         // What comes from now on is needed behind the rows.
         let head = store.journal_head().0.seq;
         // The last frame may not be shown yet, and so be missing in the rows.

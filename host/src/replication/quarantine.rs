@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::recover;
 
@@ -85,7 +85,7 @@ pub struct Quarantine {
     /// Bytes that a copy of the store leaves free on the disk.
     min_free: u64,
     /// Whoever sets the store aside has it, to the end: also if its link has broken meanwhile.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<Semaphore>,
     /// Not settled, oldest first. None: not looked yet.
     pending: Mutex<Option<Vec<String>>>,
 }
@@ -99,7 +99,14 @@ impl Quarantine {
                 fs::remove_dir_all(&folder)?;
             }
         }
-        Ok(Self { dir, store, clock, min_free, turn: Arc::default(), pending: Mutex::new(None) })
+        Ok(Self {
+            dir,
+            store,
+            clock,
+            min_free,
+            turn: Arc::new(Semaphore::new(1)),
+            pending: Mutex::new(None),
+        })
     }
 
     /// Everything there is, oldest first.
@@ -197,8 +204,8 @@ impl Quarantine {
     }
 
     /// Until it is dropped, nobody else sets the store aside.
-    pub(super) async fn turn(&self) -> OwnedMutexGuard<()> {
-        self.turn.clone().lock_owned().await
+    pub(super) async fn turn(&self) -> OwnedSemaphorePermit {
+        self.turn.clone().acquire_owned().await.expect("it is never closed")
     }
 
     fn take_accepted(&self, common: u64) -> io::Result<()> {

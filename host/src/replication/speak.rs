@@ -21,6 +21,10 @@ use crate::{
 /// How long after its last frame a primary says that it shows.
 const QUIET: Duration = Duration::from_millis(10);
 
+fn term(standing: Standing) -> (Role, u64) {
+    (standing.role, standing.epoch)
+}
+
 impl Session {
     async fn say_beat(&self, sender: &mut LinkSender) -> Result<(), SessionError> {
         match self.beat() {
@@ -35,13 +39,12 @@ impl Session {
         mut sender: LinkSender,
         mut to_say: mpsc::Receiver<Said>,
         mut introduced: watch::Receiver<Option<Hello>>,
-        told: Told,
+        Told { mut wanted, mut held, answers }: Told,
     ) -> SessionError {
         let mut posture = self.posture.clone();
         let mut beats = tokio::time::interval(self.own.interval);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told_last = None;
-        let Told { mut wanted, mut held, answers } = told;
         let mut bringing = Bringing::new(answers);
         // When the archive was looked through last.
         let mut looked = None;
@@ -55,9 +58,7 @@ impl Session {
             let standing = posture.borrow_and_update().standing;
             let outcome = async {
                 let before = told_last.replace(standing);
-                let is_same =
-                    |then: Standing| (then.role, then.epoch) == (standing.role, standing.epoch);
-                if !before.is_some_and(is_same) {
+                if before.map(term) != Some(term(standing)) {
                     bringing.forget();
                     wire::say(&mut sender, &Said::Hello(Box::new(self.hello()))).await?;
                     feed = self.plan(standing, &introduced, &mut sender).await?;
@@ -69,9 +70,7 @@ impl Session {
                 tokio::select! {
                     biased;
                     Some(said) = to_say.recv() => {
-                        let again = matches!(said, Said::Hello(_));
-                        let said = if again { Said::Hello(Box::new(self.hello())) } else { said };
-                        wire::say(&mut sender, &said).await?;
+                        wire::say(&mut sender, &self.as_of_now(said)).await?;
                     }
                     Ok(()) = posture.changed() => {}
                     Ok(()) = changed(&mut wanted, pace) => {
@@ -79,10 +78,7 @@ impl Session {
                         pace.spend(self.give_segment(key, &mut sender).await?);
                     }
                     Some(spans) = held.recv() => {
-                        // An answer to what was asked before this was: it has begun.
-                        if matches!(feed, feed::Feed::Asked) {
-                            feed = feed::Feed::rows(&self.store, spans, self.own.copy_rate);
-                        }
+                        feed.begin_rows(&self.store, spans, self.own.copy_rate);
                     }
                     Ok(()) = introduced.changed() => {
                         bringing.forget();
@@ -116,6 +112,14 @@ impl Session {
             if let Err(error) = outcome.await {
                 return error;
             }
+        }
+    }
+
+    /// Whoever asked for an introduction may have been told of what was so a moment ago.
+    fn as_of_now(&self, said: Said) -> Said {
+        match said {
+            Said::Hello(_) => Said::Hello(Box::new(self.hello())),
+            said => said,
         }
     }
 

@@ -219,7 +219,8 @@ impl Handle {
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         loop {
-            if let Some(why) = failure.borrow_and_update().clone() {
+            let why = failure.borrow_and_update().clone();
+            if let Some(why) = why {
                 return why;
             }
             if failure.changed().await.is_err() {

@@ -168,10 +168,10 @@ async fn an_attempt_that_panics_frees_its_place_and_comes_again() {
 }
 
 /// Says each request's first line, and answers it well.
-async fn receiver() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+async fn receiver() -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, told) = mpsc::unbounded_channel();
+    let (tell, told) = mpsc::channel(8);
     #[expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
     tokio::spawn(async move {
         loop {
@@ -185,7 +185,7 @@ async fn receiver() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
                 .write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
                 .await
                 .unwrap();
-            tell.send(line).unwrap();
+            tell.send(line).await.unwrap();
         }
     });
     (address, told)

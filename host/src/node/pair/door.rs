@@ -81,6 +81,16 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
+    /// Its key is pinned, and counts in a moment.
+    async fn until_trusted(address: &str, own: &Identity, trust: &Trust) -> Link {
+        loop {
+            match Link::dial(address, own, trust, LONG).await {
+                Err(LinkError::NotTrustedThere { .. }) => {}
+                link => return link.unwrap(),
+            }
+        }
+    }
+
     /// Who waits for a link here is the link that there is: nothing is heard or said on it meanwhile.
     #[tokio::test]
     async fn whoever_wants_to_join_and_says_nothing_holds_nobody_up() {
@@ -107,14 +117,8 @@ mod tests {
             }
             join(&code, &joining, 1, LONG).await.unwrap();
             let joined = joining.identity().unwrap().unwrap();
-            let trust = Trust::of([own.fingerprint()]);
-            loop {
-                match Link::dial(&address, &joined, &trust, LONG).await {
-                    // Its key is pinned, and counts in a moment.
-                    Err(LinkError::NotTrustedThere { .. }) => {}
-                    link => break (silent, joined.fingerprint(), link.unwrap()),
-                }
-            }
+            let link = until_trusted(&address, &joined, &Trust::of([own.fingerprint()])).await;
+            (silent, joined.fingerprint(), link)
         };
         let met = async { tokio::join!(door.link(), guests) };
         let met = tokio::time::timeout(LONG, met).await;

@@ -94,7 +94,8 @@ impl Looking {
                 Ok(()) = answers.changed() => {}
             }
             let prepared = warm.borrow_and_update().clone();
-            let now = match (self.view.borrow().state.role(), prepared) {
+            let role = self.view.borrow().state.role();
+            let now = match (role, prepared) {
                 (Role::Standby, Some(prepared)) => {
                     let lacks = decide(&self.facts(&prepared, &answers.borrow_and_update()));
                     Some(Arc::new(Readiness { lacks, components: prepared.to_vec() }))

@@ -29,8 +29,8 @@ pub struct Arguments {
     /// All but these
     #[arg(long, value_name = "FAULT", value_delimiter = ',', num_args = 1..)]
     without: Vec<String>,
-    /// No witness, but this policy: act, accept-only or manual. What both nodes did while they were apart may then be there
-    /// twice; that nothing is lost is checked
+    /// No witness, but this policy: act, accept-only or manual. With `act`, what both nodes did while they were apart may be
+    /// there twice, which is counted; that nothing is lost is checked
     #[arg(long, value_name = "POLICY", value_parser = ["act", "accept-only", "manual"])]
     pub no_witness: Option<String>,
     /// How soon silence counts as failure: calm, fast or lan

@@ -12,7 +12,7 @@ use crate::{
     Outcome,
     cluster::Cluster,
     faults::Dice,
-    history::{Receipt, Route, Seen, Sent},
+    history::{Apart, Receipt, Route, Seen, Sent},
     lock,
     stored::{self, Stored},
 };
@@ -48,8 +48,7 @@ struct Check<'a> {
     calls: &'a HashMap<String, Vec<(String, String)>>,
     /// What became of a message's request.
     told: &'a dyn Fn(&str) -> String,
-    /// Both nodes may have acted at a time: what both did may be there twice.
-    may_both_act: bool,
+    apart: Apart,
     figures: Figures,
     violations: Vec<String>,
 }
@@ -62,7 +61,7 @@ pub fn check(cluster: &mut Cluster, dice: &Dice) -> Outcome<Figures> {
     let history = cluster.history.clone();
     let (figures, violations) = {
         let seen = &*lock(&history.seen);
-        Check::of(seen, &stored, &calls, &told, history.may_both_act)
+        Check::of(seen, &stored, &calls, &told, history.apart)
     };
     for violation in violations {
         history.violation(violation);
@@ -86,11 +85,11 @@ impl<'a> Check<'a> {
         stored: &'a Stored,
         calls: &'a HashMap<String, Vec<(String, String)>>,
         told: &'a dyn Fn(&str) -> String,
-        may_both_act: bool,
+        apart: Apart,
     ) -> (Figures, Vec<String>) {
         let figures = Figures { sent: seen.sent.len(), ..Figures::default() };
         let violations = Vec::new();
-        let mut check = Self { seen, stored, calls, told, may_both_act, figures, violations };
+        let mut check = Self { seen, stored, calls, told, apart, figures, violations };
         check.receipts();
         check.handled();
         check.requests();
@@ -131,20 +130,20 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        if self.may_both_act {
+        if self.apart.may_both_accept {
             // What both took under a key is there under one id, and told to be a duplicate under the other.
             let handled = &self.stored.handled;
             lost.retain(|case| {
                 let name = case.split(' ').next().unwrap_or_default();
                 handled.iter().all(|of_route| !of_route.contains_key(name))
             });
-            doubled.clear();
+        } else {
+            self.figures.doubled += doubled.len();
+            self.cases("messages were taken as two, or two as one", &doubled);
         }
         self.figures.lost = lost.len();
-        self.figures.doubled += doubled.len();
         self.cases("receipts' messages are lost", &lost);
         self.cases("receipts' messages are not done", &undone);
-        self.cases("messages were taken as two, or two as one", &doubled);
     }
 
     /// Each message that is there was handled once, each with a receipt is among them, and nothing else is.
@@ -158,8 +157,8 @@ impl<'a> Check<'a> {
                 .filter(|(_, times)| **times != 1)
                 .map(|(name, times)| format!("{name} {times} times"))
                 .collect();
-            if !self.may_both_act {
-                self.figures.doubled += twice.len();
+            self.figures.doubled += twice.len();
+            if !self.apart.may_both_act {
                 self.cases("messages were not handled once", &twice);
             }
             let unknown = handled.keys().filter(|name| !sent.contains_key(name.as_str()));
@@ -176,7 +175,7 @@ impl<'a> Check<'a> {
             self.figures.lost = self.figures.lost.max(missing.len());
             self.cases("messages with a receipt were never handled", &missing);
             let there = stored.messages.values().filter(|(name, _)| name == route.name()).count();
-            if there != handled.len() && !self.may_both_act {
+            if there != handled.len() && !self.apart.may_both_act {
                 let name = route.name();
                 self.violations.push(format!(
                     "`{name}` has {there} messages, and has handled {}",
@@ -199,8 +198,8 @@ impl<'a> Check<'a> {
             }
             let several = bodies.iter().filter(|(_, keys)| keys.len() > 1);
             let several: Vec<_> = several.map(|(body, keys)| format!("{body} {keys:?}")).collect();
-            if !self.may_both_act {
-                self.figures.doubled += several.len();
+            self.figures.doubled += several.len();
+            if !self.apart.may_both_act {
                 self.cases("messages' requests were made under several keys", &several);
             }
             let stored = self.stored.messages.iter();
@@ -215,7 +214,7 @@ impl<'a> Check<'a> {
                 Route::Again | Route::Lane => {
                     let never: Vec<_> = wrong.iter().filter(|(_, times)| *times == 0).collect();
                     let never: Vec<_> = never.iter().map(|(id, _)| (*id).clone()).collect();
-                    let is_far = self.may_both_act;
+                    let is_far = self.apart.may_both_act;
                     let more =
                         wrong.iter().map(|(_, times)| times.saturating_sub(1)).sum::<usize>();
                     self.figures.repeated_with_the_same_key += more;
@@ -246,7 +245,7 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        if !self.may_both_act {
+        if !self.apart.may_both_act {
             self.cases("requests of class `at-most-once` were made more than once", &doubled);
             self.cases(
                 "requests of class `at-most-once` were not made, and not told as unknown",
@@ -269,7 +268,8 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        if !self.may_both_act {
+        // What one node took while they were apart comes to the other late.
+        if !self.apart.may_both_accept {
             self.cases("requests are out of order", &wrong);
         }
     }
@@ -288,7 +288,7 @@ impl<'a> Check<'a> {
         };
         let late: Vec<_> =
             got.iter().filter(is_late).map(|receipt| format!("{receipt:?}")).collect();
-        if !self.may_both_act {
+        if !self.apart.may_both_accept {
             self.cases("receipts are of an epoch that was over", &late);
         }
     }

@@ -83,22 +83,38 @@ pub struct Seen {
     pub whole_after: Vec<Duration>,
 }
 
+/// What may happen on both nodes at a time while they do not hear each other, and be there twice then.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Apart {
+    pub may_both_accept: bool,
+    pub may_both_act: bool,
+}
+
+impl Apart {
+    /// None: there is a witness.
+    pub fn under(without_witness: Option<&str>) -> Self {
+        Self {
+            may_both_accept: matches!(without_witness, Some("act" | "accept-only")),
+            may_both_act: without_witness == Some("act"),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct History {
     pub began: Instant,
     log: Mutex<File>,
     receipts: AtomicU64,
-    /// Without a witness both nodes may be primary at a time.
-    pub may_both_act: bool,
+    pub apart: Apart,
     pub seen: Mutex<Seen>,
 }
 
 impl History {
-    pub fn new(folder: &Path, may_both_act: bool) -> Outcome<Self> {
+    pub fn new(folder: &Path, apart: Apart) -> Outcome<Self> {
         let log = Mutex::new(File::create(folder.join("chaos.log"))?);
         let receipts = AtomicU64::new(0);
         let began = Instant::now();
-        Ok(Self { began, log, receipts, may_both_act, seen: Mutex::default() })
+        Ok(Self { began, log, receipts, apart, seen: Mutex::default() })
     }
 
     /// A line with the time, for whoever watches and for later.
@@ -117,7 +133,7 @@ impl History {
     pub fn saw_primary(&self, epoch: u64, node: &str) {
         let mut seen = lock(&self.seen);
         let nodes = seen.primaries.entry(epoch).or_default();
-        if nodes.insert(node.to_owned()) && nodes.len() > 1 && !self.may_both_act {
+        if nodes.insert(node.to_owned()) && nodes.len() > 1 && !self.apart.may_both_act {
             drop(seen);
             self.violation(format!("epoch {epoch} has more than one primary"));
         }

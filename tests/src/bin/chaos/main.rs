@@ -44,7 +44,7 @@ use clap::Parser;
 use cluster::{Cluster, Plan};
 use faults::{Dice, Fault};
 use guard::Guard;
-use history::History;
+use history::{Apart, History};
 use report::Report;
 use tandem_tests::Program;
 use upgrade::Programs;
@@ -95,7 +95,7 @@ fn chaos(arguments: &Arguments) -> Outcome<bool> {
     fs::create_dir(&folder)?;
     let mut guard = Guard::of(&folder)?;
     tempfile::env::override_temp_dir(&folder).ok();
-    let history = Arc::new(History::new(&folder, arguments.no_witness.is_some())?);
+    let history = Arc::new(History::new(&folder, Apart::under(arguments.no_witness.as_deref()))?);
     history.tell(&format!("seed {}, folder {}", arguments.seed(), folder.display()));
     let report = catch_unwind(AssertUnwindSafe(|| perform(arguments, &faults, &folder, &history)));
     let report = match report {

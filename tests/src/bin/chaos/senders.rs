@@ -170,7 +170,8 @@ impl Sender {
             self.history.violation(format!("what is 202 but no receipt? {response}"));
             return None;
         };
-        if !receipt.is_again {
+        // Who only accepts gives receipts in the primary's epoch.
+        if !receipt.is_again && !self.history.apart.may_both_accept {
             self.history.saw_primary(receipt.epoch, &receipt.node);
         }
         self.history.got_receipt();

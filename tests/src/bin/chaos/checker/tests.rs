@@ -8,6 +8,7 @@ struct World {
     stored: Stored,
     calls: HashMap<String, Vec<(String, String)>>,
     told: &'static str,
+    apart: Apart,
 }
 
 fn receipt(id: &str, epoch: u64) -> Receipt {
@@ -23,6 +24,7 @@ fn world() -> World {
         stored: Stored::default(),
         calls: HashMap::new(),
         told: "delivered",
+        apart: Apart::default(),
     };
     for route in Route::ALL {
         for number in 1..3 {
@@ -41,7 +43,7 @@ fn world() -> World {
 
 impl World {
     fn check(&self) -> (Figures, Vec<String>) {
-        Check::of(&self.seen, &self.stored, &self.calls, &|_| self.told.to_owned(), false)
+        Check::of(&self.seen, &self.stored, &self.calls, &|_| self.told.to_owned(), self.apart)
     }
 }
 
@@ -115,6 +117,30 @@ fn each_class_of_request_is_held_to_what_it_promises() {
         world.told = "unknown";
     });
     assert_eq!(told, "");
+}
+
+#[test]
+fn without_a_witness_each_policy_is_held_to_what_it_promises() {
+    let under = |policy: &str, bend: fn(&mut World)| {
+        let mut world = world();
+        world.apart = Apart::under(Some(policy));
+        bend(&mut world);
+        let (figures, violations) = world.check();
+        (figures.doubled, violations.len())
+    };
+    let taken = |world: &mut World| world.seen.sent[0].receipts[1].id = "elsewhere".into();
+    let handled = |world: &mut World| *world.stored.handled[0].get_mut("again-0-1").unwrap() = 2;
+    let lost = |world: &mut World| {
+        world.stored.messages.remove("again1");
+        world.stored.handled[0].remove("again-0-1");
+    };
+    assert_eq!(["act", "accept-only", "manual"].map(|policy| under(policy, handled).1), [0, 1, 1]);
+    // The id that is not there is lost, where it cannot be told to be of a duplicate.
+    assert_eq!(["act", "accept-only", "manual"].map(|policy| under(policy, taken).1), [0, 0, 2]);
+    assert_eq!(under("act", handled).0, 1, "it is counted");
+    for policy in ["act", "accept-only", "manual"] {
+        assert!(under(policy, lost).1 > 0, "{policy}");
+    }
 }
 
 #[test]
