@@ -76,6 +76,8 @@ pub struct Takeover {
     pub witness: Option<Arc<dyn Register>>,
     pub heard: mpsc::Receiver<Heard>,
     pub events: mpsc::Receiver<Event>,
+    /// What the witness was asked last, and when.
+    pub asked: Option<(Ask, Instant)>,
     /// What others do for it.
     pub waits: JoinSet<Event>,
     pub stages: watch::Sender<Stages>,
@@ -123,8 +125,7 @@ impl Takeover {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), TakeoverError> {
         let start = Instant::now();
         let mut state = self.view.borrow().state.clone();
-        let every = (self.rules.silence / TICKS).clamp(TICK_MIN, TICK_MAX);
-        let mut ticks = tokio::time::interval(every);
+        let mut ticks = tokio::time::interval(self.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let gate = self.gate.clone();
         loop {
@@ -148,6 +149,10 @@ impl Takeover {
                 self.view.send_replace(View { state: state.clone(), facts });
             }
         }
+    }
+
+    fn tick(&self) -> Duration {
+        (self.rules.silence / TICKS).clamp(TICK_MIN, TICK_MAX)
     }
 
     fn facts(&self, start: Instant) -> Facts {
@@ -205,7 +210,13 @@ impl Takeover {
             let now = Record::after(kept.record.as_ref(), &ask).or(kept.record);
             return Some(Event::Recorded(Ok(now)));
         };
+        // What was refused is asked again, but not as fast as the witness can refuse it.
+        let now = Instant::now();
+        let before = self.asked.filter(|(before, _)| *before == ask);
+        let at = before.map_or(now, |(_, at)| now.max(at + self.tick()));
+        self.asked = Some((ask, at));
         self.waits.spawn(async move {
+            tokio::time::sleep_until(at).await;
             let answer = witness.ask(ask).await.map_err(|error| {
                 tracing::debug!(%error, "the witness did not answer");
             });

@@ -240,6 +240,7 @@ impl Making<'_> {
             witness: self.witness.clone(),
             heard,
             events,
+            asked: None,
             waits: JoinSet::new(),
             stages,
             view: view_sender,

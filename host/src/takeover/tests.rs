@@ -8,6 +8,7 @@
 use std::{env, time::Duration};
 
 mod decisions;
+mod driver;
 mod exhaustive;
 mod node;
 mod walk;
