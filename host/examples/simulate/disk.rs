@@ -99,6 +99,12 @@ impl Disk {
         self.inner().failing = errno;
     }
 
+    /// Whether it fails or has little room.
+    pub fn is_bad(&self) -> bool {
+        let inner = self.inner();
+        inner.failing.is_some() || inner.room.is_some()
+    }
+
     /// It says that everything is safe, and nothing is.
     pub fn lie(&self) {
         self.inner().lies = true;

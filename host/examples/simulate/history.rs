@@ -23,6 +23,21 @@ pub struct Receipt {
     pub is_first_try: bool,
 }
 
+/// A change that an operator asked for; each has another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Act {
+    pub number: u64,
+    pub sent: Duration,
+    /// When it was said to be kept, if it was.
+    pub told: Option<Duration>,
+}
+
+impl Act {
+    pub fn begin(number: u64, sent: Duration) -> Self {
+        Self { number, sent, told: None }
+    }
+}
+
 /// One request that a receiver did what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
@@ -47,11 +62,13 @@ pub struct Seen {
     /// Who was primary in which epoch, as seen from outside time and space.
     pub primaries: BTreeMap<u64, &'static str>,
     pub takeovers: u64,
-    /// Settings that an operator was told are kept, in their order.
-    pub settings: Vec<u64>,
-    pub settings_tried: u64,
+    /// What operators set, and deployed, in the order in which they began.
+    pub settings: Vec<Act>,
+    pub deployed: Vec<Act>,
     /// Ids that one idempotency key came to.
     pub same_key: Vec<(String, String)>,
+    /// Why a node's process ended by itself.
+    pub ended: BTreeMap<&'static str, String>,
     pub deploys: u64,
     pub switchovers: u64,
     /// The first thing that must not be.

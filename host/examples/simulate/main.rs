@@ -317,7 +317,8 @@ fn show(seed: u64, args: &Args, outcome: &Outcome) {
     }
     if let Some(violation) = &outcome.violation {
         println!("seed {seed} FAILED ({}): {violation}", outcome.setup);
-        println!("  again: simulate --seed {seed} --seconds {} --trace", args.seconds);
+        let lie = if args.disks_lie { " --disks-lie" } else { "" };
+        println!("  again: simulate --seed {seed} --seconds {}{lie} --trace", args.seconds);
     }
 }
 

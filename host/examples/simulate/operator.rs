@@ -9,7 +9,10 @@ use hyper::{Method, Request};
 use serde_json::{Value, json};
 use tandem::net::http_client::Client;
 
-use crate::{history::History, senders::client};
+use crate::{
+    history::{Act, History},
+    senders::client,
+};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const ANSWER_BYTES: usize = 1 << 20;
@@ -105,11 +108,19 @@ impl Operator {
         let (manifest, component) = solutions().swap_remove(2);
         let manifest =
             manifest.replace("version = \"0.1.0\"", &format!("version = \"0.1.{number}\""));
+        let place = {
+            let mut seen = self.history.see();
+            let act = Act::begin(number, seen.now);
+            seen.deployed.push(act);
+            seen.deployed.len() - 1
+        };
         let answer = self.ask(self.nodes[node], &deployment(&manifest, component)).await;
         let status = answer.map(|(status, _)| status);
         self.history.log(format!("operator: deployed version 0.1.{number}: {status:?}"));
         if status == Some(200) {
-            self.history.see().deploys += 1;
+            let mut seen = self.history.see();
+            seen.deploys += 1;
+            seen.deployed[place].told = Some(seen.now);
         }
     }
 
@@ -117,15 +128,20 @@ impl Operator {
     pub async fn set(&self, node: usize) {
         let number = {
             let mut seen = self.history.see();
-            seen.settings_tried += 1;
-            seen.settings_tried
+            let number = seen.settings.len() as u64;
+            let act = Act::begin(number, seen.now);
+            seen.settings.push(act);
+            number
         };
         let answer =
             self.ask(self.nodes[node], &setting("order-totals", "n", &json!(number))).await;
         let status = answer.map(|(status, _)| status);
         self.history.log(format!("operator: setting {number}: {status:?}"));
         if status.is_some_and(|status| status < 300) {
-            self.history.see().settings.push(number);
+            let mut seen = self.history.see();
+            let now = seen.now;
+            let act = seen.settings.iter_mut().find(|act| act.number == number);
+            act.expect("it has begun").told = Some(now);
         }
     }
 

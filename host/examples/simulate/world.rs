@@ -24,6 +24,7 @@ use tandem::{
 use tokio::sync::watch;
 
 use crate::{
+    disk::Cut,
     history::History,
     host::{Host, STEP},
     network::Network,
@@ -39,6 +40,8 @@ const HOOKS: u16 = 7400;
 const LINK: u16 = 7401;
 /// A process that ended by itself is started again after this.
 const RESTART: Duration = Duration::from_secs(1);
+/// So long after its disk was bad a node may end for it.
+const DISK_AFTER: Duration = Duration::from_secs(2);
 
 pub const WITNESS: usize = 2;
 pub const RECEIVER: usize = 3;
@@ -57,11 +60,24 @@ pub struct Setup {
     pub pace: u64,
 }
 
+impl Setup {
+    /// While they do not hear each other, both nodes may take messages in: one key may come to two.
+    pub fn may_both_accept(&self) -> bool {
+        !self.has_witness && self.without_witness != "manual"
+    }
+
+    /// … and handle them, and make requests: what one of them did is then not what holds.
+    pub fn may_both_act(&self) -> bool {
+        !self.has_witness && self.without_witness == "act"
+    }
+}
+
 /// What the simulation sees of a node that runs.
 #[derive(Clone)]
 pub struct Inside {
     pub store: Store,
     pub pair: Pair,
+    pub clock: Clock,
 }
 
 type Slot = Arc<Mutex<Option<Inside>>>;
@@ -82,6 +98,8 @@ pub struct World {
     /// What each clock shows at time zero, in ms; it can be set.
     clocks: [u64; 5],
     restarts: Vec<(usize, Duration)>,
+    /// When each node's disk was bad last.
+    bad_disks: [Option<Duration>; 2],
     stop_sending: watch::Sender<bool>,
     is_kind: watch::Sender<bool>,
     /// What operators are to do, by the people's host.
@@ -124,6 +142,7 @@ impl World {
             strangers: [false, true],
             clocks: [START_MS; 5],
             restarts: Vec::new(),
+            bad_disks: [None; 2],
             stop_sending: watch::Sender::new(false),
             is_kind: watch::Sender::new(false),
             wishes: None,
@@ -271,7 +290,7 @@ impl World {
         self.hosts[n].kill();
     }
 
-    pub fn cut_power(&mut self, n: usize, style: crate::disk::Cut) {
+    pub fn cut_power(&mut self, n: usize, style: Cut) {
         self.forget(n);
         self.hosts[n].cut_power(style);
     }
@@ -286,15 +305,29 @@ impl World {
 
     /// A node and its disk are gone for ever. Who starts it next has a new machine, of the same name.
     pub fn lose(&mut self, n: usize) {
-        self.kill(n);
+        self.cut_power(n, Cut::Nothing);
         self.hosts[n].disk().wipe();
         std::fs::remove_dir_all(self.folder.join(NAMES[n])).expect("the folder is there");
         self.strangers[n] = true;
     }
 
-    /// Its clock shows so much more, or less, from the next start on.
+    /// Its clock shows so much more, or less.
     pub fn move_clock(&mut self, n: usize, by_ms: i64) {
         self.clocks[n] = self.clocks[n].saturating_add_signed(by_ms);
+        if let Some(inside) = self.inside(n) {
+            inside.clock.shift(by_ms);
+        }
+    }
+
+    /// A node ends by itself only for its disk.
+    fn ended(&mut self, n: usize) {
+        let why = self.history.see().ended.remove(NAMES[n]).unwrap_or_default();
+        self.history.log(format!("{} ended by itself: {why}", NAMES[n]));
+        let bad = self.bad_disks.get(n).copied().flatten();
+        if n < 2 && bad.is_none_or(|at| self.now > at + DISK_AFTER) {
+            self.history.violate(format!("{} ended, and its disk is good: {why}", NAMES[n]));
+        }
+        self.restarts.push((n, self.now + RESTART));
     }
 
     /// Goes on until something is so; says whether it came to be within the time.
@@ -319,9 +352,13 @@ impl World {
             if self.hosts[n].step(self.now) {
                 self.forget(n);
                 if n != PEOPLE {
-                    self.history.log(format!("{name} ended by itself"));
-                    self.restarts.push((n, self.now + RESTART));
+                    self.ended(n);
                 }
+            }
+        }
+        for (n, bad) in self.bad_disks.iter_mut().enumerate() {
+            if self.hosts[n].disk().is_bad() {
+                *bad = Some(self.now);
             }
         }
         let due: Vec<_> = self.restarts.iter().filter(|(_, at)| *at <= self.now).copied().collect();
@@ -345,7 +382,7 @@ impl World {
                     self.history.log(format!("{name} is primary in epoch {epoch}"));
                     self.history.see().takeovers += 1;
                 }
-                Some(other) if other != *name && self.setup.has_witness => {
+                Some(other) if other != *name && !self.setup.may_both_act() => {
                     self.history.violate(format!("both nodes are primary in epoch {epoch}"));
                 }
                 Some(_) => {}
@@ -429,16 +466,21 @@ async fn run_node(
     slot: Slot,
     history: History,
 ) {
-    let parts = Parts { clock: Clock::running(now_ms), engine, client: crate::senders::client() };
+    let clock = Clock::running(now_ms);
+    let parts = Parts { clock: clock.clone(), engine, client: crate::senders::client() };
     let node = match Node::start_with(parts, &config).await {
         Ok(node) => node,
-        Err(error) => return history.log(format!("{} cannot start: {error}", NAMES[n])),
+        Err(error) => {
+            history.see().ended.insert(NAMES[n], format!("it cannot start: {error}"));
+            return;
+        }
     };
-    let inside = node.pair().map(|pair| Inside { store: node.store().clone(), pair: pair.clone() });
+    let (store, pair) = (node.store().clone(), node.pair().cloned());
+    let inside = pair.map(|pair| Inside { store, pair, clock });
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = inside;
     let (_never, stop) = watch::channel(false);
     if let Err(error) = node.run(stop).await {
-        history.log(format!("{} failed: {error}", NAMES[n]));
+        history.see().ended.insert(NAMES[n], error.to_string());
     }
     slot.lock().unwrap_or_else(PoisonError::into_inner).take();
 }

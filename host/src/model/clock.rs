@@ -64,6 +64,14 @@ impl Clock {
         }
     }
 
+    /// Moves a clock that is not the machine's forward or back, as somebody may set one that runs.
+    pub fn shift(&self, by_ms: i64) {
+        if let Source::Manual(now) | Source::From(now, _) = &self.0 {
+            let shifted = |now: u64| Some(now.saturating_add_signed(by_ms));
+            now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, shifted).ok();
+        }
+    }
+
     /// Sets a manual clock, also back, as a machine's clock can be.
     pub fn set(&self, to: UnixMs) {
         if let Source::Manual(now) = &self.0 {
