@@ -152,6 +152,7 @@ fn deliveries(store: &Store) -> Result<BTreeMap<(String, u16), DeliveryRow>, Rea
 impl Checker<'_> {
     fn check(&mut self) {
         self.nothing_is_lost();
+        self.a_key_is_one_message();
         self.everything_is_done();
         self.counted_once("order-totals", |reply| reply["customer"]["orders"].as_u64());
         for solution in ["lead-router", "leads-once"] {
@@ -184,6 +185,18 @@ impl Checker<'_> {
         self.wrong.extend(lost.map(|receipt| format!("lost: {receipt:?}")));
         if let (Some(ids), false) = (self.seen.same_key.first(), self.setup.may_both_accept()) {
             self.wrong.push(format!("one idempotency key came to two messages: {ids:?}"));
+        }
+    }
+
+    /// I2: also what both nodes took under one key is one message in the end.
+    fn a_key_is_one_message(&mut self) {
+        let keyed = self.seen.receipts.iter().filter(|receipt| receipt.is_keyed);
+        let keyed: BTreeSet<&[u8]> = keyed.map(|receipt| receipt.body.as_bytes()).collect();
+        let mut came = BTreeSet::new();
+        for (id, Stored { row, .. }) in &self.stored {
+            if keyed.contains(&row.body[..]) && !came.insert(&row.body) {
+                self.wrong.push(format!("{id}: one message of one key is there twice"));
+            }
         }
     }
 

@@ -12,6 +12,9 @@ use crate::{
 
 /// Faults at a time.
 const AT_ONCE: usize = 3;
+/// So long after something was wrong with the witness no machine is lost: what it was asked may have come late, and whom it
+/// made primary then must not be lost, as nobody could tell what that one has taken in.
+const WITNESS_RESTS: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -56,6 +59,8 @@ struct Lasting {
 pub struct Faults {
     lasting: Vec<Lasting>,
     drawn: u64,
+    /// When something was wrong with the witness last.
+    witness_was_out: Option<Duration>,
 }
 
 /// What a seed draws of the pair itself.
@@ -139,7 +144,8 @@ impl Faults {
         if self.lasting.iter().any(|lasting| lasting.fault.concerns(fault)) {
             return;
         }
-        if matches!(fault, Fault::Lose(n) if !world.can_spare(n)) {
+        if matches!(fault, Fault::Lose(n) if !world.can_spare(n) || self.is_witness_out(world.now))
+        {
             return;
         }
         world.history.log(format!("FAULT {fault}"));
@@ -180,8 +186,15 @@ impl Faults {
         self.lasting.push(Lasting { fault, until: world.now + lasts });
     }
 
+    fn is_witness_out(&self, now: Duration) -> bool {
+        self.witness_was_out.is_some_and(|at| now < at + WITNESS_RESTS)
+    }
+
     fn end_due(&mut self, world: &mut World) {
         let now = world.now;
+        if self.lasting.iter().any(|lasting| lasting.fault.is_of_witness()) {
+            self.witness_was_out = Some(now);
+        }
         let due: Vec<_> = self.lasting.extract_if(.., |lasting| lasting.until <= now).collect();
         for Lasting { fault, .. } in due {
             end(world, fault);
@@ -231,6 +244,16 @@ fn end(world: &mut World, fault: Fault) {
 }
 
 impl Fault {
+    fn is_of_witness(&self) -> bool {
+        match *self {
+            Self::Kill(n) | Self::Pause(n) => n == WITNESS,
+            Self::CutOneWay(a, b) | Self::CutBoth(a, b) | Self::Lossy(a, b) | Self::Slow(a, b) => {
+                a == WITNESS || b == WITNESS
+            }
+            _ => false,
+        }
+    }
+
     /// Whether one would undo what the other did.
     fn concerns(self, other: Self) -> bool {
         let link = |fault| match fault {

@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tandem::{
     machine::Listener,
     model::{clock::Clock, pair::Role},
-    net::keys::{self, Code, PairFolder},
+    net::keys::{self, PairFolder},
     node::{Config, Node, Parts, pair::Pair},
     runtime::Engine,
     store::Store,
@@ -40,8 +40,8 @@ const HOOKS: u16 = 7400;
 const LINK: u16 = 7401;
 /// A process that ended by itself is started again after this.
 const RESTART: Duration = Duration::from_secs(1);
-/// So long after its disk was bad a node may end for it.
-const DISK_AFTER: Duration = Duration::from_secs(2);
+/// So long after its disk was bad a node may end for it: it finishes first what it can.
+const DISK_AFTER: Duration = Duration::from_secs(30);
 
 pub const WITNESS: usize = 2;
 pub const RECEIVER: usize = 3;
@@ -198,8 +198,8 @@ impl World {
         let (history, now_ms) = (self.history.clone(), self.clock_now(n));
         let invited = self.invited(n);
         self.hosts[n].start(move || async move {
-            if let Some((code, folder)) = invited {
-                join(code, &folder).await;
+            if let Some(invited) = invited {
+                invited.join().await;
                 history.log(format!("{} has joined the pair", NAMES[n]));
             }
             run_node(n, config, engine, now_ms, slot, history).await;
@@ -207,17 +207,13 @@ impl World {
     }
 
     /// What an operator gets from the other node for one that has not joined the pair yet.
-    fn invited(&mut self, n: usize) -> Option<(Code, PairFolder)> {
+    fn invited(&mut self, n: usize) -> Option<Invited> {
         let of = |n: usize| PairFolder::of(&self.folder.join(NAMES[n]));
         let (own, other) = (of(n), of(1 - n));
         let has_joined = own.shared().expect("its folder is its own").is_some();
         self.strangers[n] &= !has_joined;
-        self.strangers[n].then(|| {
-            let now_ms = self.clock_now(1 - n);
-            let invited =
-                other.invite(&address(1 - n, LINK).to_string(), now_ms, Duration::from_mins(10));
-            (invited.expect("its folder is its own").0, own)
-        })
+        let address = address(1 - n, LINK).to_string();
+        self.strangers[n].then(|| Invited { own, other, address, now_ms: self.clock_now(1 - n) })
     }
 
     fn start_witness(&mut self) {
@@ -347,6 +343,11 @@ impl World {
         self.now += STEP;
         self.history.see().now = self.now;
         self.network.advance(self.now);
+        for (n, bad) in self.bad_disks.iter_mut().enumerate() {
+            if self.hosts[n].disk().is_bad() {
+                *bad = Some(self.now);
+            }
+        }
         for (n, name) in NAMES.iter().enumerate() {
             crate::trace::on(name, self.now);
             if self.hosts[n].step(self.now) {
@@ -354,11 +355,6 @@ impl World {
                 if n != PEOPLE {
                     self.ended(n);
                 }
-            }
-        }
-        for (n, bad) in self.bad_disks.iter_mut().enumerate() {
-            if self.hosts[n].disk().is_bad() {
-                *bad = Some(self.now);
             }
         }
         let due: Vec<_> = self.restarts.iter().filter(|(_, at)| *at <= self.now).copied().collect();
@@ -485,9 +481,26 @@ async fn run_node(
     slot.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Joins the pair as soon as the other node answers.
-async fn join(code: Code, folder: &PairFolder) {
-    while keys::join(&code, folder, LINK, Duration::from_secs(2)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+/// A node that joins as soon as the other one answers.
+struct Invited {
+    own: PairFolder,
+    other: PairFolder,
+    /// Of the other node, and what time it is there.
+    address: String,
+    now_ms: u64,
+}
+
+impl Invited {
+    /// With another code each time: the answer to one that counted may have been lost.
+    async fn join(self) {
+        let Self { own, other, address, now_ms } = self;
+        loop {
+            let invited = other.invite(&address, now_ms, Duration::from_hours(1));
+            let (code, _) = invited.expect("its folder is its own");
+            if keys::join(&code, &own, LINK, Duration::from_secs(2)).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }

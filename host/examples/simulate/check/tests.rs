@@ -163,6 +163,10 @@ fn what_is_there_twice_is_found() {
     finds("one idempotency key came to two messages", |whole| {
         whole.seen.same_key.push(("a".into(), "b".into()));
     });
+    finds("one message of one key is there twice", |whole| {
+        let twice = stored("order-totals", "orders", 2, r#"{"customer":{"orders":3}}"#);
+        whole.stored.insert("again".into(), twice);
+    });
     finds("order-totals: order-totals2 of None was counted as 3, and 1 before it", |whole| {
         let twice = stored("order-totals", "orders", 2, r#"{"customer":{"orders":3}}"#);
         whole.stored.insert("order-totals2".into(), twice);
