@@ -61,7 +61,9 @@ pub fn check(world: &World) {
     };
     let wrong = wrong(world, &one.store, &other.store)
         .unwrap_or_else(|error| vec![format!("a store cannot be read in the end: {error}")]);
-    wrong.into_iter().for_each(|what| world.history.violate(what));
+    for what in wrong {
+        world.history.violate(what);
+    }
 }
 
 fn wrong(world: &World, one: &Store, other: &Store) -> Result<Vec<String>, ReadError> {
