@@ -33,7 +33,7 @@ use crate::{
     store::{
         Store,
         records::Wanted,
-        recover::{self as recovered, Apart, Fate, Recovered},
+        recover::{self as recovered, Accepted, Apart, Fate, Recovered},
     },
 };
 
@@ -70,6 +70,9 @@ pub struct Report {
     /// Requests that this node had made, of these messages and of others, as far as it still knew.
     #[serde(default)]
     pub made: u64,
+    /// Segments of the archive, or parts of them, that could not be read: what they had is only in their files.
+    #[serde(default)]
+    pub unreadable: u64,
     /// Whether the primary has answered.
     pub settled: bool,
     /// How many messages came to what.
@@ -128,7 +131,7 @@ impl Quarantine {
         &self,
         why: &str,
         common: u64,
-        apart: &Apart,
+        Accepted { apart, unreadable }: &Accepted,
         more: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let now_ms = self.clock.now_ms();
@@ -144,6 +147,7 @@ impl Quarantine {
             last: self.store.journal_head().0,
             messages: by_solution.map(|(name, count)| (name.to_string(), count)).collect(),
             made: apart.made.len() as u64,
+            unreadable: *unreadable,
             settled: apart.is_empty(),
             fates: BTreeMap::new(),
         };
@@ -183,9 +187,10 @@ impl Quarantine {
     pub(super) fn take_frame(&self, frame: &Bytes) -> io::Result<()> {
         let apart = recovered::accepted_in(frame).map_err(io::Error::other)?;
         let common = self.store.journal_head().0.seq;
-        let why =
-            "the last frame of this node was never on the other, and none of it was acknowledged";
-        self.keep(why, common, &apart, |folder| write(&folder.join(FRAME), frame))
+        let why = "the last frame of this node was never on the other, which has gone on without it; it was acknowledged only if \
+                   this node was alone then";
+        let accepted = Accepted { apart, unreadable: 0 };
+        self.keep(why, common, &accepted, |folder| write(&folder.join(FRAME), frame))
     }
 
     /// Of the store, which is about to be replaced; after frame `common` the other node has nothing of it.
@@ -213,8 +218,8 @@ impl Quarantine {
         let common = parted.unwrap_or(0).max(common);
         // What was not handled is in no segment.
         let wanted = Wanted { unfinished: true, ..Wanted::default() };
-        let apart = self.store.accepted_after(common, &wanted).map_err(io::Error::other)?;
-        let packed = apart.pack().map_err(io::Error::other)?;
+        let accepted = self.store.accepted_after(common, &wanted).map_err(io::Error::other)?;
+        let packed = accepted.apart.pack().map_err(io::Error::other)?;
         for report in self.list()? {
             if self.packed(&report.id)? == packed {
                 // The link broke before the other's rows were here.
@@ -222,7 +227,7 @@ impl Quarantine {
             }
         }
         let why = "this node took messages in while it did not hear the primary, and handled none";
-        self.keep(why, common, &apart, |_| Ok(()))
+        self.keep(why, common, &accepted, |_| Ok(()))
     }
 
     fn take_store(&self, common: u64) -> io::Result<()> {
@@ -233,11 +238,11 @@ impl Quarantine {
             return Ok(());
         }
         self.has_room()?;
-        let apart = self.store.accepted_after(common, &Wanted::default());
-        let apart = apart.map_err(io::Error::other)?;
+        let accepted = self.store.accepted_after(common, &Wanted::default());
+        let accepted = accepted.map_err(io::Error::other)?;
         let why = "both nodes were primary while they did not hear of each other; the other's rows hold now";
         let from = self.store_folder();
-        self.keep(why, common, &apart, |folder| {
+        self.keep(why, common, &accepted, |folder| {
             for name in STORE {
                 machine::copy(&from.join(name), &folder.join(name))?;
                 fs::File::open(folder.join(name))?.sync_all()?;
@@ -301,6 +306,13 @@ impl Quarantine {
         self.report(&report)?;
         self.look_again();
         tracing::info!(id, fates = ?report.fates, "the primary has the messages that were set aside");
+        if fates.contains(&Fate::Conflicting) {
+            tracing::warn!(
+                id,
+                "the primary has others under the keys of some of them, and has not taken those in: look at them with \
+                 `tandem pair quarantine show`"
+            );
+        }
         Ok(())
     }
 

@@ -104,11 +104,12 @@ impl Snapshot {
             open: Vec::new(),
             key: wanted.key.map(str::to_owned),
             below: wanted.below,
+            failed: None,
         })
     }
 }
 
-/// An iterator over messages, the newest first.
+/// An iterator over messages, the newest first. It goes on after what cannot be read.
 pub struct Records {
     live: SnapshotRange,
     lives: SnapshotTable,
@@ -119,6 +120,8 @@ pub struct Records {
     open: Vec<Cursor>,
     key: Option<String>,
     below: Option<MessageId>,
+    /// Why the next block of one that was open could not be read; told next.
+    failed: Option<ReadError>,
 }
 
 impl std::fmt::Debug for Records {
@@ -208,7 +211,8 @@ impl Records {
                 if record.is_none() {
                     record = Some(cursor.segment.decode(&entry)?);
                 }
-                cursor.fill(self.below)?;
+                // What this one is, is known.
+                self.failed = cursor.fill(self.below).err().or(self.failed.take());
             }
         }
         self.open.retain(|cursor| !cursor.entries.is_empty());
@@ -220,6 +224,6 @@ impl Iterator for Records {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        self.failed.take().map_or_else(|| self.advance().transpose(), |error| Some(Err(error)))
     }
 }

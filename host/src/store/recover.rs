@@ -56,6 +56,14 @@ pub struct Apart {
     pub made: Vec<Made>,
 }
 
+/// [`Apart`], as far as it can be read.
+#[derive(Debug)]
+pub struct Accepted {
+    pub apart: Apart,
+    /// Segments, or parts of them, that are missing or damaged: what they had is not in it.
+    pub unreadable: u64,
+}
+
 /// What became of one that was brought to the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,10 +76,13 @@ pub enum Fate {
     SentAgain,
     /// No such solution is deployed there.
     NoSolution,
+    /// There is another message under its key: it is not taken in.
+    Conflicting,
 }
 
 impl Fate {
-    const ALL: [Self; 4] = [Self::Taken, Self::Known, Self::SentAgain, Self::NoSolution];
+    const ALL: [Self; 5] =
+        [Self::Taken, Self::Known, Self::SentAgain, Self::NoSolution, Self::Conflicting];
 
     /// For the wire.
     pub fn number(self) -> u8 {
@@ -243,13 +254,20 @@ fn from_outside(
 impl Store {
     /// Messages from outside that were accepted in frames after `seq`, those of them that are `wanted`, and all effects
     /// that were made and are not in the archive. Blocks.
-    pub fn accepted_after(&self, seq: u64, wanted: &Wanted<'_>) -> Result<Apart, ReadError> {
+    pub fn accepted_after(&self, seq: u64, wanted: &Wanted<'_>) -> Result<Accepted, ReadError> {
         let snapshot = self.read()?;
-        let mut messages = Vec::new();
+        let (mut messages, mut unreadable) = (Vec::new(), 0);
         for record in snapshot.records(wanted)? {
-            let record = record?;
-            if record.message.position.seq > seq {
-                messages.push((record.id, record.message));
+            match record {
+                Ok(record) if record.message.position.seq > seq => {
+                    messages.push((record.id, record.message));
+                }
+                Ok(_) => {}
+                Err(ReadError::Segment(error)) => {
+                    unreadable += 1;
+                    tracing::warn!(%error, "finished messages in the archive cannot be read");
+                }
+                Err(error) => return Err(error),
             }
         }
         // Records come by their ids, the newest first; they are taken in again as they were accepted.
@@ -278,7 +296,7 @@ impl Store {
         .map_err(redb::StorageError::from)?;
         match damaged {
             Some(error) => Err(redb::StorageError::from(io::Error::other(error)).into()),
-            None => Ok(apart),
+            None => Ok(Accepted { apart, unreadable }),
         }
     }
 

@@ -113,11 +113,16 @@ fn list(quarantine: &Quarantine, output: Output) -> Result<(), Failure> {
 }
 
 fn show(quarantined: &Quarantined, output: Output) -> Result<(), Failure> {
-    let Report { why, common, made, .. } = &quarantined.report;
+    let Report { why, common, made, unreadable, .. } = &quarantined.report;
     output.note(format_args!("{why}; both nodes have all up to frame {common}."));
     if *made > 0 {
         output.note(format_args!(
             "This node knew of {made} requests that it had made; the primary does not make them again."
+        ));
+    }
+    if *unreadable > 0 {
+        output.note(format_args!(
+            "{unreadable} parts of this node's archive could not be read: finished messages in them may not be on the primary."
         ));
     }
     let mut table = Table::new(&["MESSAGE", "SOLUTION", "SOURCE", "TIME", "SIZE"]);

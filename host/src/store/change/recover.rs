@@ -77,8 +77,9 @@ fn take_in(seq: &mut Sequencer<'_, '_>, recovered: Recovered) -> Result<Fate, Ch
     if let Some((key, row)) = once {
         let row_key = dedupe_key(solution.no, &message.source, key);
         let known = seq.get::<DedupeRow>(Table::Dedupe, &row_key)?;
-        if known.is_some_and(|known| known.expires_ms > seq.now_ms()) {
-            return Ok(Fate::SentAgain);
+        if let Some(known) = known.filter(|known| known.expires_ms > seq.now_ms()) {
+            let is_same = known.fingerprint == row.fingerprint;
+            return Ok(if is_same { Fate::SentAgain } else { Fate::Conflicting });
         }
         if let Some(known) = known {
             seq.delete(Table::DedupeExpiry, &dedupe_expiry_key(known.expires_ms, &row_key));

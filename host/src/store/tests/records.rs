@@ -206,3 +206,20 @@ proptest! {
         prop_assert_eq!(live, expected.collect::<Vec<_>>());
     }
 }
+
+/// A node whose archive has a hole is to follow the other all the same.
+#[tokio::test]
+async fn what_of_the_archive_cannot_be_read_is_left_out_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (no, name, key, bytes) = (1, "a", None, 10);
+    let placed = |id, segments| {
+        let live = segments == 0;
+        (id, Placed { id, no, name, key, bytes, live, segments })
+    };
+    let store = store(dir.path(), &[placed(1, 1), placed(2, 2), placed(3, 0)].into()).await;
+    let gone = SegmentKey { solution_no: no, first: id(1) };
+    std::fs::remove_file(store.archive().place(gone).unwrap()).unwrap();
+    let accepted = store.accepted_after(0, &Wanted::default()).unwrap();
+    let ids: Vec<_> = accepted.apart.messages.iter().map(|recovered| recovered.id).collect();
+    assert_eq!((ids, accepted.unreadable), (vec![id(2), id(3)], 1));
+}

@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::{
-    model::position::Position,
+    model::{
+        message::{Fingerprint, OnceKey},
+        position::Position,
+    },
     store::{
         change::recover::Recover,
         recover::{Apart, Fate, Made, Recovered},
         row::{
+            dedupe::DedupeRow,
             delivery::{DeliveryRow, DeliveryStatusRow},
             message::MessageRow,
         },
@@ -40,6 +44,28 @@ fn made(number: u32) -> Made {
         attempts: Vec::new(),
     };
     Made { id: recovered(number).id, index: 0, row }
+}
+
+/// Both nodes had taken something in under one key while they were apart.
+#[tokio::test]
+async fn what_came_under_a_key_of_another_message_is_not_taken_in_and_that_is_told() {
+    let f = Fixture::new().await;
+    let with_key = |number, content: u8| {
+        let (id, fingerprint) = (recovered(number).id.0, Fingerprint([content; 16]));
+        let position = Position { epoch: 1, seq: 1 };
+        let row = DedupeRow { id, position, fingerprint, expires_ms: u64::MAX };
+        Recovered { once: Some((OnceKey([7; 32]), row)), ..recovered(number) }
+    };
+    let messages = vec![with_key(1, 1), with_key(2, 1), with_key(3, 2)];
+    let mut fates = Vec::new();
+    // A change does not see its own rows.
+    for recovered in messages {
+        let change = Recover { messages: vec![recovered], made: Vec::new() };
+        fates.extend(f.store.submit(change).await.unwrap().answer);
+    }
+    assert_eq!(fates, [Fate::Taken, Fate::SentAgain, Fate::Conflicting]);
+    assert_eq!(f.ready().len(), 1);
+    assert!(fates.into_iter().all(|fate| Fate::of_number(fate.number()) == Some(fate)));
 }
 
 #[test]

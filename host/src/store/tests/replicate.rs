@@ -224,10 +224,10 @@ async fn what_the_other_node_never_had_is_not_shown_and_can_be_taken_back() {
     assert_eq!(one.store.journal_head().0.seq, before.0.seq + 1);
     assert_eq!((one.messages(), one.shown().0), (0, before.0), "not shown after a restart either");
     // A node that acted alone had given receipts for it: it is set aside with the rest.
-    let apart = one.store.accepted_after(0, &Wanted::default()).unwrap();
+    let apart = one.store.accepted_after(0, &Wanted::default()).unwrap().apart;
     assert_eq!(apart.messages.len(), 1, "also what only the journal has");
     let later = one.store.accepted_after(before.0.seq + 1, &Wanted::default()).unwrap();
-    assert!(later.messages.is_empty());
+    assert!(later.apart.messages.is_empty());
     let cut = one.store.cut_last().await.unwrap().expect("it waits");
     assert_eq!(Frame::decode(&cut).unwrap().position.seq, before.0.seq + 1);
     assert_eq!(one.store.journal_head(), before);
