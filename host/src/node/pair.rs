@@ -195,7 +195,7 @@ pub(super) async fn start(
     let (aside, seen) = (session.aside.clone(), session.seen.subscribe());
     let (quarantine, notices) = (session.quarantine.clone(), session.notices.clone());
     let trouble = making.link(trust, session).await?;
-    making.look(view.clone(), &aside, trouble, ready_sender);
+    making.look(view.clone(), (&aside, notices.clone()), trouble, ready_sender);
     let drills = making.drill(view.clone())?;
     let serving = making.follow(dispatch, wanted, events.clone());
     tasks.spawn("recovery", {
@@ -313,7 +313,7 @@ impl Making<'_> {
     fn look(
         &self,
         view: watch::Receiver<View>,
-        aside: &Aside,
+        (aside, notices): (&Aside, Arc<Notices>),
         trouble: watch::Receiver<String>,
         tell: watch::Sender<Option<Arc<Readiness>>>,
     ) {
@@ -327,6 +327,7 @@ impl Making<'_> {
             warm,
             ahead: aside.ahead.subscribe(),
             trouble,
+            notices,
             witness: self.witness.clone(),
             listen: self.hooks,
             tell,

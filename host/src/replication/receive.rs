@@ -24,7 +24,7 @@ use crate::{
         change::recover::Recover,
         content::Content,
         recover::{Apart, Fate},
-        row::segment::SegmentKey,
+        row::{head::HeadRow, segment::SegmentKey},
     },
 };
 
@@ -33,6 +33,8 @@ mod greet;
 mod rows;
 
 use rows::Install;
+
+const DIFFERS: &str = "This node's store differs from the primary's although their journals do not: a disk or a memory is faulty, or Tandem is.";
 
 pub(super) struct Hearing {
     session: Session,
@@ -197,14 +199,7 @@ impl Hearing {
             return Ok(());
         }
         self.session.store.take(Vec::new(), beat.shown).await?;
-        let head = self.session.store.read()?.head()?;
-        if head.position.seq == beat.shown && head.content.to_bytes() != beat.content {
-            let theirs = Content::from_bytes(beat.content);
-            tracing::error!(
-                position = %head.position, ours = %head.content, %theirs,
-                "the stores differ although their journals do not: stop the standby, and move its folder away but for `pair`, so that it gets everything anew"
-            );
-        }
+        self.session.compare(&self.session.store.read()?.head()?, beat);
         Ok(())
     }
 
@@ -258,6 +253,25 @@ impl Hearing {
             }
         });
         Ok(())
+    }
+}
+
+impl Session {
+    /// As a standby: whether one journal has led to the same rows.
+    pub(super) fn compare(&self, head: &HeadRow, beat: &Beat) {
+        if head.position.seq != beat.shown {
+            return;
+        }
+        if head.content.to_bytes() == beat.content {
+            self.notices.clear(About::Content);
+        } else if self.notices.set(About::Content, DIFFERS) {
+            let theirs = Content::from_bytes(beat.content);
+            tracing::error!(
+                position = %head.position, ours = %head.content, %theirs,
+                "the stores differ although their journals do not: stop the standby, and move its folder away but for `pair`, \
+                 so that it gets everything anew"
+            );
+        }
     }
 }
 

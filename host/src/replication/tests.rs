@@ -264,3 +264,36 @@ async fn much_that_was_accepted_apart_comes_in_pieces_and_in_order() {
     assert_eq!(main.queue(), ids);
     assert!(talk.try_join_next().is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_brought_again_goes_over_the_link_there_is() {
+    let (main, other, id) = two_that_were_both_primary().await;
+    let mut talk = link(&main, &other).await;
+    until("it is settled", || other.is_settled()).await;
+    let Report { id: entry, .. } = other.reports().remove(0);
+    assert!(other.session.quarantine.replay(&entry).unwrap());
+    let known = [("known".to_owned(), 1)].into();
+    until("it was brought again", || other.is_settled() && other.reports()[0].fates == known).await;
+    assert_eq!(main.queue(), [id], "and is there once");
+    assert!(talk.try_join_next().is_none(), "one link");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_differ_are_told_until_they_do_not() {
+    let node = Node::new(false);
+    node.lead(1).await;
+    let Session { store, notices, .. } = &node.session;
+    let head = store.read().unwrap().head().unwrap();
+    let same = node.session.beat().unwrap();
+    let mut bent = same;
+    bent.content[0] ^= 1;
+    let told = |beat| {
+        node.session.compare(&head, &beat);
+        notices.has(About::Content)
+    };
+    assert!(!told(same));
+    assert!(told(bent));
+    let later = Beat { shown: bent.shown + 1, ..same };
+    assert!(told(later), "what is at another position says nothing");
+    assert!(!told(same));
+}

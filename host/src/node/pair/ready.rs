@@ -22,6 +22,7 @@ use crate::{
         ready::{Ahead, Lack, Prepared, Readiness, What},
     },
     node::config,
+    replication::{About, Notices},
     store::Store,
     takeover::{Register, View},
 };
@@ -43,6 +44,8 @@ pub(super) struct Looking {
     pub ahead: watch::Receiver<Option<Ahead>>,
     /// Why there is no link, if there is none.
     pub trouble: watch::Receiver<String>,
+    /// What else is told of the link.
+    pub notices: Arc<Notices>,
     pub witness: Option<Arc<dyn Register>>,
     /// Where this node serves.
     pub listen: SocketAddr,
@@ -62,6 +65,8 @@ struct Facts<'a> {
     is_linked: bool,
     trouble: String,
     is_in_sync: bool,
+    /// From the primary's rows, where its journal ends in the same frame.
+    differs: bool,
     components: &'a [Prepared],
     answers: &'a Answers,
     free: Option<u64>,
@@ -121,6 +126,7 @@ impl Looking {
             is_linked: state.peer.as_ref().is_some_and(|peer| peer.is_up),
             trouble: self.trouble.borrow().clone(),
             is_in_sync: state.kept.record.is_some_and(|record| record.in_sync.has(state.rules.me)),
+            differs: self.notices.has(About::Content),
             components,
             answers,
             free: self.store.disk_free_bytes(),
@@ -196,6 +202,13 @@ fn decide(facts: &Facts<'_>) -> Vec<Lack> {
             What::InSync,
             "this node does not have everything that has a receipt",
             "wait until it has caught up, which needs a link",
+        ));
+    }
+    if facts.differs {
+        lacks.push(Lack::new(
+            What::InSync,
+            "this node's rows are not the primary's, although the journals are the same",
+            "stop it and move its folder away but for `pair`, so that it gets everything anew; look at its disk and memory",
         ));
     }
     if let Some(why) = &facts.answers.witness {
@@ -287,6 +300,7 @@ mod tests {
             is_linked: true,
             trouble: String::new(),
             is_in_sync: true,
+            differs: false,
             components: &good,
             answers: &right,
             free: Some(1 << 30),
@@ -304,6 +318,7 @@ mod tests {
                 "refused",
             ),
             (Facts { is_in_sync: false, ..fine() }, What::InSync, "has a receipt"),
+            (Facts { differs: true, ..fine() }, What::InSync, "are not the primary's"),
             (Facts { components: &bad, ..fine() }, What::Component, "leads cannot run"),
             (Facts { free: Some(1 << 28), ..fine() }, What::Disk, "less than 512 MiB"),
             (
