@@ -114,6 +114,11 @@ pub enum Wish {
     SwitchOver(usize),
 }
 
+fn knows_that_it_is_in_sync(inside: Inside) -> bool {
+    let state = &inside.pair.view.borrow().state;
+    state.kept.record.is_some_and(|record| record.in_sync.has(state.rules.me))
+}
+
 fn ip(host: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, u8::try_from(host + 1).expect("there are few")).into()
 }
@@ -291,9 +296,11 @@ impl World {
         self.hosts[n].cut_power(style);
     }
 
-    /// Whether a node's disk may be lost without a loss: the other has all that is on it.
+    /// Whether a node's disk may be lost without a loss: the other has all that is on it. Without a witness only the nodes
+    /// know, and the other may not have been told yet; then it waits for an operator.
     pub fn can_spare(&self, n: usize) -> bool {
         self.whole().is_some()
+            && (self.setup.has_witness || self.inside(1 - n).is_some_and(knows_that_it_is_in_sync))
             && self.inside(n).is_some_and(|inside| {
                 inside.pair.quarantine.list().is_ok_and(|list| list.iter().all(|one| one.settled))
             })

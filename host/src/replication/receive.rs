@@ -186,6 +186,7 @@ impl Hearing {
         let posture = *self.session.posture.borrow();
         let leads = beat.standing.role == Role::Primary;
         if !leads || posture.standing.role != Role::Standby {
+            self.session.notices.clear(About::Content);
             return Ok(());
         }
         if self.install.is_some() || !self.setting_aside.is_empty() {

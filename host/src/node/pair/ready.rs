@@ -227,6 +227,13 @@ fn decide(facts: &Facts<'_>) -> Vec<Lack> {
             ));
         }
     }
+    lacks.extend(of_machine(facts));
+    lacks
+}
+
+/// What is wrong with where it runs.
+fn of_machine(facts: &Facts<'_>) -> Vec<Lack> {
+    let mut lacks = Vec::new();
     if let Some(why) = &facts.answers.intake {
         lacks.push(Lack::new(
             What::Intake,
