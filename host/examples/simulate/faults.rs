@@ -30,6 +30,8 @@ pub enum Fault {
     CutOneWay(usize, usize),
     /// Nothing comes through, either way.
     CutBoth(usize, usize),
+    /// A firewall between them answers for each that nobody is there.
+    Refuse(usize, usize),
     /// Segments are lost and come late.
     Lossy(usize, usize),
     /// They take long.
@@ -122,7 +124,8 @@ impl Faults {
             }
             21..=32 => Fault::Pause(victim),
             33..=42 => Fault::CutOneWay(from, to),
-            43..=55 => Fault::CutBoth(from, to),
+            43..=52 => Fault::CutBoth(from, to),
+            53..=55 => Fault::Refuse(from, to),
             56..=62 => Fault::Lossy(from, to),
             63..=67 => Fault::Slow(from, to),
             68..=71 => {
@@ -155,25 +158,22 @@ impl Faults {
             Fault::Lose(n) => world.lose(n),
             Fault::CutPower(n, style) => world.cut_power(n, style),
             Fault::Pause(n) => world.hosts[n].pause_until(world.now + lasts),
-            Fault::CutOneWay(a, b) => cut(world, a, b),
+            Fault::CutOneWay(a, b) => world.link(a, b, Link { cut: true, ..Link::default() }),
             Fault::CutBoth(a, b) => {
-                cut(world, a, b);
-                cut(world, b, a);
+                world.link_both(a, b, &Link { cut: true, ..Link::default() });
+            }
+            Fault::Refuse(a, b) => {
+                let link = Link { refuses: true, ..Link::default() };
+                world.link_both(a, b, &link);
             }
             Fault::Lossy(a, b) => {
                 let loss = world.dice.random_range(0.02..0.3);
-                for (a, b) in [(a, b), (b, a)] {
-                    world.network.link(
-                        world.hosts[a].ip,
-                        world.hosts[b].ip,
-                        Link { loss, ..Link::default() },
-                    );
-                }
+                world.link_both(a, b, &Link { loss, ..Link::default() });
             }
             Fault::Slow(a, b) => {
                 let most = Duration::from_millis(world.dice.random_range(10..1500));
                 let link = Link { latency: most / 4..most, ..Link::default() };
-                world.network.link(world.hosts[a].ip, world.hosts[b].ip, link);
+                world.link(a, b, link);
             }
             Fault::MoveClock(n, by_ms) => return world.move_clock(n, by_ms),
             Fault::Rate(n, rate) => world.hosts[n].set_rate(rate),
@@ -214,11 +214,6 @@ impl Faults {
     }
 }
 
-fn cut(world: &mut World, from: usize, to: usize) {
-    let link = Link { cut: true, ..Link::default() };
-    world.network.link(world.hosts[from].ip, world.hosts[to].ip, link);
-}
-
 fn end(world: &mut World, fault: Fault) {
     world.history.log(format!("  end {fault}"));
     match fault {
@@ -227,11 +222,11 @@ fn end(world: &mut World, fault: Fault) {
             world.hosts[n].plug();
             world.start(n);
         }
-        Fault::CutOneWay(a, b) | Fault::CutBoth(a, b) | Fault::Lossy(a, b) | Fault::Slow(a, b) => {
-            for (a, b) in [(a, b), (b, a)] {
-                world.network.link(world.hosts[a].ip, world.hosts[b].ip, Link::default());
-            }
-        }
+        Fault::CutOneWay(a, b)
+        | Fault::CutBoth(a, b)
+        | Fault::Refuse(a, b)
+        | Fault::Lossy(a, b)
+        | Fault::Slow(a, b) => world.link_both(a, b, &Link::default()),
         Fault::Rate(n, _) => world.hosts[n].set_rate(1000),
         Fault::DiskFails(n, _) => world.hosts[n].disk().fail_writes(None),
         Fault::DiskNearlyFull(n) => world.hosts[n].disk().fill(None),
@@ -244,24 +239,27 @@ fn end(world: &mut World, fault: Fault) {
 }
 
 impl Fault {
-    fn is_of_witness(&self) -> bool {
-        match *self {
+    fn is_of_witness(self) -> bool {
+        match self {
             Self::Kill(n) | Self::Pause(n) => n == WITNESS,
-            Self::CutOneWay(a, b) | Self::CutBoth(a, b) | Self::Lossy(a, b) | Self::Slow(a, b) => {
-                a == WITNESS || b == WITNESS
-            }
-            _ => false,
+            _ => self.link().is_some_and(|(a, b)| a == WITNESS || b == WITNESS),
+        }
+    }
+
+    /// Between whom it is, in order.
+    fn link(self) -> Option<(usize, usize)> {
+        match self {
+            Self::CutOneWay(a, b)
+            | Self::CutBoth(a, b)
+            | Self::Refuse(a, b)
+            | Self::Lossy(a, b)
+            | Self::Slow(a, b) => Some((a.min(b), a.max(b))),
+            _ => None,
         }
     }
 
     /// Whether one would undo what the other did.
     fn concerns(self, other: Self) -> bool {
-        let link = |fault| match fault {
-            Self::CutOneWay(a, b) | Self::CutBoth(a, b) | Self::Lossy(a, b) | Self::Slow(a, b) => {
-                Some((a.min(b), a.max(b)))
-            }
-            _ => None,
-        };
         let host = |fault| match fault {
             Self::Kill(n) | Self::CutPower(n, _) | Self::Lose(n) | Self::Pause(n) => {
                 Some(("process", n))
@@ -270,7 +268,7 @@ impl Fault {
             Self::DiskFails(n, _) | Self::DiskNearlyFull(n) => Some(("disk", n)),
             _ => None,
         };
-        link(self).is_some() && link(self) == link(other)
+        self.link().is_some() && self.link() == other.link()
             || host(self).is_some() && host(self) == host(other)
     }
 }
@@ -286,6 +284,9 @@ impl fmt::Display for Fault {
             Self::CutOneWay(a, b) => write!(f, "nothing comes from {} to {}", name(a), name(b)),
             Self::CutBoth(a, b) => {
                 write!(f, "nothing comes through between {} and {}", name(a), name(b))
+            }
+            Self::Refuse(a, b) => {
+                write!(f, "a firewall refuses {} and {} each other", name(a), name(b))
             }
             Self::Lossy(a, b) => write!(f, "segments between {} and {} are lost", name(a), name(b)),
             Self::Slow(a, b) => write!(f, "from {} to {} takes long", name(a), name(b)),

@@ -36,12 +36,14 @@ pub struct Link {
     pub loss: f64,
     /// Nothing arrives.
     pub cut: bool,
+    /// A firewall answers for the host behind it: nobody is there, and no connection is known.
+    pub refuses: bool,
 }
 
 impl Default for Link {
     fn default() -> Self {
         let latency = Duration::from_micros(100)..Duration::from_millis(1);
-        Self { latency, loss: 0.0, cut: false }
+        Self { latency, loss: 0.0, cut: false, refuses: false }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     disk::Cut,
     history::History,
     host::{Host, STEP},
-    network::Network,
+    network::{Link, Network},
     operator::Operator,
     receiver,
     senders::Sender,
@@ -312,6 +312,17 @@ impl World {
         self.hosts[n].disk().wipe();
         std::fs::remove_dir_all(self.folder.join(NAMES[n])).expect("the folder is there");
         self.strangers[n] = true;
+    }
+
+    /// What goes from one host to another is treated so from now on.
+    pub fn link(&mut self, from: usize, to: usize, link: Link) {
+        self.network.link(self.hosts[from].ip, self.hosts[to].ip, link);
+    }
+
+    /// The same for what goes back.
+    pub fn link_both(&mut self, one: usize, other: usize, link: &Link) {
+        self.link(one, other, link.clone());
+        self.link(other, one, link.clone());
     }
 
     /// Its clock shows so much more, or less.

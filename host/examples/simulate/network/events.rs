@@ -107,7 +107,14 @@ impl State {
             (first.flies, first.when, first.again) = (flies, when, true);
             return self.schedule_first(sender);
         }
-        if !self.gets_in(from, to) || !self.is_taken(sender) {
+        if !self.gets_in(from, to) {
+            return self.lost(sender);
+        }
+        if self.is_refused(from, to) {
+            self.reset(sender, Duration::ZERO);
+            return self.lost(sender);
+        }
+        if !self.is_taken(sender) {
             return self.lost(sender);
         }
         self.take(sender);
@@ -336,6 +343,9 @@ impl State {
         let Some((from, to)) = self.hosts_from(client) else { return };
         if !self.gets_in(from, to) {
             return;
+        }
+        if self.is_refused(from, to) {
+            return self.reset(client, Duration::ZERO);
         }
         let Some(server) = self.end(client.other()) else { return };
         let at = server.at;

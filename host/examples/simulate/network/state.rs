@@ -103,7 +103,7 @@ impl State {
     /// When what is sent now arrives; none if it does not.
     pub(super) fn travel(&mut self, from: IpAddr, to: IpAddr) -> Option<Duration> {
         let default = Link::default();
-        let Link { latency, loss, cut } = self.links.get(&(from, to)).unwrap_or(&default);
+        let Link { latency, loss, cut, .. } = self.links.get(&(from, to)).unwrap_or(&default);
         if *cut || (*loss > 0.0 && self.rng.random_bool(loss.min(1.0))) {
             return None;
         }
@@ -116,6 +116,10 @@ impl State {
     pub(super) fn gets_in(&self, from: IpAddr, to: IpAddr) -> bool {
         self.hosts.get(&to).is_some_and(|host| host.plugged)
             && !self.links.get(&(from, to)).is_some_and(|link| link.cut)
+    }
+
+    pub(super) fn is_refused(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.links.get(&(from, to)).is_some_and(|link| link.refuses)
     }
 
     pub(super) fn bind(&mut self, host: IpAddr, at: SocketAddr) -> io::Result<(u64, SocketAddr)> {

@@ -255,7 +255,7 @@ fn order_is_kept_and_nothing_lost() {
     for seed in 0..30 {
         let world = World::new(seed);
         let (mut client, server) = world.pair();
-        let bad = Link { latency: ms(1)..ms(80), loss: 0.3, cut: false };
+        let bad = Link { latency: ms(1)..ms(80), loss: 0.3, ..Link::default() };
         world.network.link(A, B, bad.clone());
         world.network.link(B, A, bad);
         let bytes = noise(300_000);
@@ -368,6 +368,24 @@ fn sender_gives_up_a_cut_link() {
             arrives
         );
     }
+}
+
+#[test]
+fn firewall_that_refuses_looks_as_if_nobody_were_there() {
+    let world = World::new(1);
+    let (a, b) = world.pair();
+    let _listens = world.network.at(B).bind(TO_B).unwrap();
+    let refuses = Link { refuses: true, ..slow(10) };
+    world.network.link(A, B, refuses.clone());
+    world.network.link(B, A, refuses);
+    let at = world.now.get();
+    let (refused, then) = world.finish(world.connect(TO_B));
+    assert_eq!((refused.err(), then), (Some(ErrorKind::ConnectionRefused), at + ms(20)));
+    let reading = world.read(b);
+    let (a, _) = world.finish(world.write(a, vec![1])).0;
+    assert_eq!(world.finish(world.read(a)).0, (Vec::new(), Some(ErrorKind::ConnectionReset)));
+    world.pass(ms(100));
+    assert!(!reading.is_finished(), "who sent nothing is not told");
 }
 
 #[test]
@@ -625,7 +643,7 @@ fn halves_wait_each_for_itself() {
 fn same_seed_same_story() {
     let story = |seed| {
         let world = World::new(seed);
-        let bad = Link { latency: ms(1)..ms(500), loss: 0.2, cut: false };
+        let bad = Link { latency: ms(1)..ms(500), loss: 0.2, ..Link::default() };
         let (client, server) = world.pair();
         world.network.link(A, B, bad.clone());
         world.network.link(B, A, bad);
