@@ -161,6 +161,7 @@ impl Checker<'_> {
             self.counted_once(solution, |reply| reply["number"].as_u64());
         }
         self.ticked_once();
+        self.follow_ups();
         self.deliveries();
         self.requests();
         if !self.setup.may_both_accept() {
@@ -249,6 +250,27 @@ impl Checker<'_> {
         }
     }
 
+    /// What was published is there, and nothing that nobody says to have published.
+    fn follow_ups(&mut self) {
+        let (mut published, mut wrong) = (BTreeSet::new(), Vec::new());
+        for (id, Stored { life, .. }) in &self.stored {
+            let attempts = life.iter().flat_map(|life| &life.attempts);
+            for follow_up in attempts.flat_map(|attempt| &attempt.published).map(|id| text(*id)) {
+                let parent = self.stored.get(&follow_up).and_then(|stored| stored.row.parent);
+                if parent.map(text).as_ref() != Some(id) {
+                    wrong.push(format!("{id} published {follow_up}, which is not there as its"));
+                }
+                published.insert(follow_up);
+            }
+        }
+        for (id, Stored { row, .. }) in &self.stored {
+            if row.parent.is_some() && !published.contains(id) {
+                wrong.push(format!("{id} was published, and its parent does not say so"));
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+
     /// By their keys: what the receiver did.
     fn made(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut made: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -276,7 +298,7 @@ impl Checker<'_> {
             }
         }
         for (id, Stored { row, .. }) in &self.stored {
-            let asks = matches!(row.solution.as_str(), "lead-router" | "leads-once");
+            let asks = matches!(row.solution.as_str(), "lead-router" | "leads-once" | "alerts");
             match self.deliveries.get(&(id.clone(), 0)) {
                 None if asks => wrong.push(format!("nothing is known of the request of {id}")),
                 // Its receiver comes back long before the attempts are used up.

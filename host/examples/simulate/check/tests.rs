@@ -133,6 +133,27 @@ fn nothing_is_found_where_all_is_well() {
 }
 
 #[test]
+fn what_was_published_is_there_and_says_by_whom() {
+    let with_follow_up = |whole: &mut Whole| {
+        let (parent, follow_up) = ([1; 16], [2; 16]);
+        let mut published = stored("order-totals", "changes", 3, r#"{"customer":{"orders":3}}"#);
+        published.row.parent = Some(parent);
+        let mut publishes = stored("uptime-watch", "report", 8, "{}");
+        publishes.life.as_mut().unwrap().attempts[0].published.push(follow_up);
+        whole.stored.extend([(text(parent), publishes), (text(follow_up), published)]);
+    };
+    assert_eq!(found(with_follow_up), "");
+    finds("which is not there", |whole| {
+        with_follow_up(whole);
+        whole.stored.remove(&text([2; 16]));
+    });
+    finds("its parent does not say so", |whole| {
+        with_follow_up(whole);
+        whole.stored.remove(&text([1; 16]));
+    });
+}
+
+#[test]
 fn what_is_lost_or_not_done_is_found() {
     finds("lost: Receipt { body: \"order-totals2\"", |whole| {
         whole.stored.remove("order-totals2");
