@@ -95,6 +95,8 @@ struct Outcome {
     setup: String,
     violation: Option<String>,
     simulated: Duration,
+    /// From the end of the last fault until the pair was whole and done with everything.
+    healed: Option<Duration>,
     sent: u64,
     receipts: BTreeMap<u8, u64>,
     calls: u64,
@@ -154,11 +156,11 @@ impl Run {
         faults.befall(&mut world, Duration::from_secs(self.seconds));
         world.history.log("everything is as it should be again");
         world.calm_down();
-        heal(&mut world);
+        let healed = heal(&mut world);
         if let Some(panicked) = PANICKED.take() {
             world.history.violate(panicked);
         }
-        outcome(&world)
+        Outcome { healed, ..outcome(&world) }
     }
 }
 
@@ -180,6 +182,7 @@ fn outcome(world: &World) -> Outcome {
         setup: format!("{:?}", world.setup),
         violation: seen.violation.clone(),
         simulated: world.now,
+        healed: None,
         sent: seen.sent,
         receipts,
         calls: seen.calls.len() as u64,
@@ -223,15 +226,20 @@ fn begin(world: &mut World) {
     }
 }
 
-fn heal(world: &mut World) {
+/// How long it took, if it did.
+fn heal(world: &mut World) -> Option<Duration> {
+    let from = world.now;
     let is_well = |world: &World| !world.history.is_well() || world.is_idle();
     if !world.run_until(HEALING, is_well) {
         let why = world.why_not_idle();
         world.history.violate(format!("the pair does not become whole again: {why}"));
     }
+    let took = world.now - from;
     if world.history.is_well() {
         check::check(world);
+        return Some(took);
     }
+    None
 }
 
 /// What came of all.
@@ -245,6 +253,8 @@ struct Sum {
     takeovers: u64,
     switchovers: u64,
     deploys: u64,
+    /// And the seeds of that.
+    healed: Vec<(Duration, u64)>,
     failed: Vec<u64>,
 }
 
@@ -257,6 +267,7 @@ impl Sum {
         self.takeovers += outcome.takeovers;
         self.switchovers += outcome.switchovers;
         self.deploys += outcome.deploys;
+        self.healed.extend(outcome.healed.map(|healed| (healed, seed)));
         for (disks, count) in &outcome.receipts {
             *self.receipts.entry(*disks).or_default() += count;
         }
@@ -338,14 +349,23 @@ fn engine(folder: &Path) -> Engine {
 
 #[expect(clippy::print_stdout, reason = "it is a program")]
 fn report(sum: &Sum, took: Duration) {
-    let Sum { seeds, simulated, receipts, sent, calls, takeovers, switchovers, deploys, failed } =
-        sum;
+    let Sum { seeds, simulated, receipts, sent, calls, takeovers, switchovers, deploys, .. } = sum;
     let speed = simulated.as_secs_f64() / took.as_secs_f64();
     println!(
         "{seeds} seeds in {took:.1?}: {:.1} h simulated, {speed:.0} s per second\n\
          {sent} messages sent, receipts by durability {receipts:?}, {calls} requests made\n\
-         {takeovers} times primary, {switchovers} switchovers asked for and done, {deploys} deployments\n\
-         failed: {failed:?}",
+         {takeovers} times primary, {switchovers} switchovers asked for and done, {deploys} deployments",
         simulated.as_secs_f64() / 3600.0,
     );
+    let mut healed = sum.healed.clone();
+    healed.sort_unstable();
+    if let Some((longest, seed)) = healed.last() {
+        let part = |hundredths: usize| healed[(healed.len() - 1) * hundredths / 100].0;
+        println!(
+            "whole again after the last fault: half within {:.1?}, 99 of 100 within {:.1?}, the longest {longest:.1?} (seed {seed})",
+            part(50),
+            part(99),
+        );
+    }
+    println!("failed: {:?}", sum.failed);
 }
