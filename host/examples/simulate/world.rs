@@ -97,6 +97,8 @@ pub struct World {
     strangers: [bool; 2],
     /// What each clock shows at time zero, in ms; it can be set.
     clocks: [u64; 5],
+    /// By how much they were, in all.
+    pub clocks_moved: Duration,
     restarts: Vec<(usize, Duration)>,
     /// When each node's disk was bad last.
     bad_disks: [Option<Duration>; 2],
@@ -146,6 +148,7 @@ impl World {
             slots: [Slot::default(), Slot::default()],
             strangers: [false, true],
             clocks: [START_MS; 5],
+            clocks_moved: Duration::ZERO,
             restarts: Vec::new(),
             bad_disks: [None; 2],
             stop_sending: watch::Sender::new(false),
@@ -327,6 +330,7 @@ impl World {
 
     /// Its clock shows so much more, or less.
     pub fn move_clock(&mut self, n: usize, by_ms: i64) {
+        self.clocks_moved += Duration::from_millis(by_ms.unsigned_abs());
         self.clocks[n] = self.clocks[n].saturating_add_signed(by_ms);
         if let Some(inside) = self.inside(n) {
             inside.clock.shift(by_ms);
