@@ -195,7 +195,7 @@ pub(super) async fn start(
     let (aside, seen) = (session.aside.clone(), session.seen.subscribe());
     let (quarantine, notices) = (session.quarantine.clone(), session.notices.clone());
     let trouble = making.link(trust, session).await?;
-    making.look(view.clone(), (&aside, notices.clone()), trouble, ready_sender);
+    making.look(view.clone(), &aside, trouble, ready_sender);
     let drills = making.drill(view.clone())?;
     let serving = making.follow(dispatch, wanted, events.clone());
     tasks.spawn("recovery", {
@@ -282,6 +282,7 @@ impl Making<'_> {
                 own: ready,
                 other: Arc::default(),
                 ahead: Arc::default(),
+                differs: Arc::default(),
                 rotation,
             },
             from: None,
@@ -313,7 +314,7 @@ impl Making<'_> {
     fn look(
         &self,
         view: watch::Receiver<View>,
-        (aside, notices): (&Aside, Arc<Notices>),
+        aside: &Aside,
         trouble: watch::Receiver<String>,
         tell: watch::Sender<Option<Arc<Readiness>>>,
     ) {
@@ -326,8 +327,8 @@ impl Making<'_> {
             view,
             warm,
             ahead: aside.ahead.subscribe(),
+            differs: aside.differs.subscribe(),
             trouble,
-            notices,
             witness: self.witness.clone(),
             listen: self.hooks,
             tell,

@@ -35,6 +35,8 @@ pub struct Aside {
     pub other: Arc<watch::Sender<Option<Arc<Readiness>>>>,
     /// None before the first answer on a link.
     pub ahead: Arc<watch::Sender<Option<Ahead>>>,
+    /// Whether this standby's rows are not the primary's although one journal has led to both; looked at with each sign of life.
+    pub differs: Arc<watch::Sender<bool>>,
     pub rotation: Rotation,
 }
 

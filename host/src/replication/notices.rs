@@ -16,24 +16,14 @@ pub enum About {
     Frames,
     /// Rows that the other node lacks.
     Rows,
-    /// What the stores hold at one position of the journal.
-    Content,
 }
 
 #[derive(Debug, Default)]
 pub struct Notices(Mutex<BTreeMap<About, String>>);
 
 impl Notices {
-    /// Says whether it is new.
-    pub fn set(&self, about: About, text: &str) -> bool {
-        let text = text.to_owned();
-        let before =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(about, text.clone());
-        before != Some(text)
-    }
-
-    pub fn has(&self, about: About) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&about)
+    pub fn set(&self, about: About, text: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(about, text.to_owned());
     }
 
     /// It is so no more.

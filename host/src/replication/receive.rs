@@ -34,8 +34,6 @@ mod rows;
 
 use rows::Install;
 
-const DIFFERS: &str = "This node's store differs from the primary's although their journals do not: a disk or a memory is faulty, or Tandem is.";
-
 pub(super) struct Hearing {
     session: Session,
     receiver: LinkReceiver,
@@ -186,7 +184,7 @@ impl Hearing {
         let posture = *self.session.posture.borrow();
         let leads = beat.standing.role == Role::Primary;
         if !leads || posture.standing.role != Role::Standby {
-            self.session.notices.clear(About::Content);
+            self.session.aside.differs.send_replace(false);
             return Ok(());
         }
         if self.install.is_some() || !self.setting_aside.is_empty() {
@@ -263,9 +261,8 @@ impl Session {
         if head.position.seq != beat.shown {
             return;
         }
-        if head.content.to_bytes() == beat.content {
-            self.notices.clear(About::Content);
-        } else if self.notices.set(About::Content, DIFFERS) {
+        let differs = head.content.to_bytes() != beat.content;
+        if !self.aside.differs.send_replace(differs) && differs {
             let theirs = Content::from_bytes(beat.content);
             tracing::error!(
                 position = %head.position, ours = %head.content, %theirs,

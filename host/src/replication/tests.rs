@@ -69,6 +69,7 @@ impl Node {
             own: watch::channel(None).1,
             other: Arc::default(),
             ahead: Arc::default(),
+            differs: Arc::default(),
             rotation,
         };
         let session = Session {
@@ -282,14 +283,14 @@ async fn what_is_to_be_brought_again_goes_over_the_link_there_is() {
 async fn rows_that_differ_are_told_until_they_do_not() {
     let node = Node::new(false);
     node.lead(1).await;
-    let Session { store, notices, .. } = &node.session;
+    let Session { store, aside, .. } = &node.session;
     let head = store.read().unwrap().head().unwrap();
     let same = node.session.beat().unwrap();
     let mut bent = same;
     bent.content[0] ^= 1;
     let told = |beat| {
         node.session.compare(&head, &beat);
-        notices.has(About::Content)
+        *aside.differs.borrow()
     };
     assert!(!told(same));
     assert!(told(bent));

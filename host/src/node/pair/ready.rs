@@ -22,7 +22,6 @@ use crate::{
         ready::{Ahead, Lack, Prepared, Readiness, What},
     },
     node::config,
-    replication::{About, Notices},
     store::Store,
     takeover::{Register, View},
 };
@@ -42,10 +41,9 @@ pub(super) struct Looking {
     /// What is compiled; none: that is being found out.
     pub warm: watch::Receiver<Option<Arc<[Prepared]>>>,
     pub ahead: watch::Receiver<Option<Ahead>>,
+    pub differs: watch::Receiver<bool>,
     /// Why there is no link, if there is none.
     pub trouble: watch::Receiver<String>,
-    /// What else is told of the link.
-    pub notices: Arc<Notices>,
     pub witness: Option<Arc<dyn Register>>,
     /// Where this node serves.
     pub listen: SocketAddr,
@@ -126,7 +124,7 @@ impl Looking {
             is_linked: state.peer.as_ref().is_some_and(|peer| peer.is_up),
             trouble: self.trouble.borrow().clone(),
             is_in_sync: state.kept.record.is_some_and(|record| record.in_sync.has(state.rules.me)),
-            differs: self.notices.has(About::Content),
+            differs: *self.differs.borrow(),
             components,
             answers,
             free: self.store.disk_free_bytes(),
