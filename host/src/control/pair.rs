@@ -106,13 +106,13 @@ impl Pair {
         if matches!(view.state.phase, Phase::Starting { .. } | Phase::Candidate) {
             warnings.push("No node is primary as far as this one knows: messages wait.".to_owned());
         }
-        let lacks_standby = view.lacks_standby();
         drop(view);
         if let Some(standby) = self.standby() {
             let who = if self.role() == Role::Standby { "This node" } else { "The standby" };
             // Said above already, where the primary is asked.
-            let is_said =
-                |lack: &Lack| lacks_standby && matches!(lack.what, What::Link | What::InSync);
+            let is_said = |lack: &Lack| {
+                self.role() == Role::Primary && matches!(lack.what, What::Link | What::InSync)
+            };
             let lacks = standby.lacks.iter().filter(|lack| !is_said(lack));
             warnings.extend(lacks.map(|lack| format!("{who} is not ready to take over: {lack}.")));
         }

@@ -204,7 +204,7 @@ fn decide(facts: &Facts<'_>) -> Vec<Lack> {
     }
     if facts.differs {
         lacks.push(Lack::new(
-            What::InSync,
+            What::Disk,
             "this node's rows are not the primary's, although the journals are the same",
             "stop it and move its folder away but for `pair`, so that it gets everything anew; look at its disk and memory",
         ));
@@ -323,7 +323,7 @@ mod tests {
                 "refused",
             ),
             (Facts { is_in_sync: false, ..fine() }, What::InSync, "has a receipt"),
-            (Facts { differs: true, ..fine() }, What::InSync, "are not the primary's"),
+            (Facts { differs: true, ..fine() }, What::Disk, "are not the primary's"),
             (Facts { components: &bad, ..fine() }, What::Component, "leads cannot run"),
             (Facts { free: Some(1 << 28), ..fine() }, What::Disk, "less than 512 MiB"),
             (
